@@ -83,8 +83,21 @@ TERN_API const char *tern_error_text(const tern_ctx *ctx);
 TERN_API void tern_error_clear(tern_ctx *ctx);
 /* Name of a status, "TERN_E_SHAPE". */
 TERN_API const char *tern_status_name(tern_status status);
-/* Records a failure of the caller's own (a user's module, a step function). Returns `status`. */
-TERN_API tern_status tern_fail(tern_ctx *ctx, tern_status status, const char *text);
+/* Records a failure of the caller's own (a user's module, a step function), printf-like, unless
+ * there is one already. Returns the context's status. */
+#if defined(__GNUC__)
+__attribute__((format(printf, 3, 4)))
+#endif
+TERN_API tern_status
+tern_fail(tern_ctx *ctx, tern_status status, const char *text, ...);
+
+/* Host memory of the context, zeroed; NULL and TERN_E_MEMORY when there is none. What is not freed
+ * by then, tern_close reports as held. For extensions such as modules. */
+TERN_API void *tern_alloc(tern_ctx *ctx, size_t bytes);
+TERN_API void tern_free(tern_ctx *ctx, void *p);
+/* Calls fn(ctx, user) when the context closes, the last registered first. */
+TERN_API TERN_CHECKED tern_status tern_on_close(tern_ctx *ctx, void (*fn)(tern_ctx *, void *),
+                                                void *user);
 
 /*
  * Results belong to the innermost open frame and die when it ends, unless somebody holds them.

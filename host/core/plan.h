@@ -1,0 +1,101 @@
+/*
+ * plan.h - a program as plain data: values, lines, outputs.
+ *
+ * Values are storages: inputs, variables, constants, temporaries. An argument is a value with a
+ * meta, so views are no lines; a variable is written by a `commit` line.
+ */
+#ifndef TI_PLAN_H
+#define TI_PLAN_H
+
+#include "core/row.h"
+#include "tern/program.h"
+
+typedef struct ti_choice ti_choice;
+typedef struct ti_plan ti_plan;
+
+typedef enum { TI_INPUT, TI_VARIABLE, TI_CONSTANT, TI_TEMPORARY } ti_value_kind;
+typedef struct {
+    ti_value_kind kind;
+    size_t bytes;
+    tern_var *var;    /* TI_VARIABLE: a block */
+    ti_storage *held; /* TI_CONSTANT */
+    int first, last;  /* lines that write it first and touch it last */
+    int home;         /* the value inside which it lies (itself: its own place) */
+    size_t at;        /* bytes from there; of a home in the arena: from the arena's start */
+} ti_value;
+
+typedef struct {
+    int value; /* -1: absent */
+    ti_meta m;
+} ti_arg;
+
+typedef struct {
+    const ti_op *op;
+    void *opts;
+    ti_choice *how; /* row, plan, scratch: referenced, so it is not evicted */
+    int i_scratch;  /* value, or -1 */
+    int n_in;
+    ti_arg *in, out[TI_OUTS];
+    const char *where; /* the scope it was called in */
+    bool back;         /* inside a backward walk */
+    bool predicated;   /* does not run when skip is set */
+} ti_line;
+
+struct ti_plan {
+    ti_plan *next;
+    tern_ctx *ctx;
+    uint64_t id;
+    int64_t *key;
+    int n_key;
+    ti_value *value;
+    ti_line *line;
+    int n_value, cap_value, n_line, cap_line, n_in, n_out;
+    ti_arg out[TERN_STEP_OUT]; /* inputs are values 0 … n_in-1 */
+    int skip;                  /* the value that holds the final skip flag */
+    bool *granted;             /* per parameter: has a gradient pending when the step ends */
+    size_t arena_bytes;
+    uint64_t age; /* of the arena it was bound to */
+    struct ti_bound *bound;
+    ti_view *views;
+};
+
+/* The row, plan, packs and shapes that a call was found to have, by all that they depend on. */
+struct ti_choice {
+    ti_choice *next;
+    uint64_t hash;
+    int refs; /* lines of programs */
+    int n_words;
+    const ti_row *row;
+    void *plan;
+    unsigned pack_rows, pack_last; /* inputs to repack first, row-major or channels-last */
+    size_t scratch;
+    double chain;
+    ti_meta out[TI_OUTS];
+    int64_t words[];
+};
+
+/* apply.c: choose the row of a call whose in are tensors (data or not). */
+ti_choice *ti_choose(tern_ctx *ctx, ti_call *c, unsigned wanted);
+void ti_run_row(const ti_row *row, const ti_work *w);
+/* Fails if the kernels that ran raised something. */
+tern_status ti_check_fault(tern_ctx *ctx);
+void ti_choices_close(tern_ctx *ctx);
+
+/* program.c: recording */
+tern_status ti_note(tern_ctx *ctx, const ti_op *op, const void *opts, int n_in,
+                    tern_tensor *const *in, tern_tensor **out, ti_choice *how);
+ti_storage *ti_traced_var(tern_ctx *ctx, tern_var *block); /* its stand-in in the current trace */
+int ti_add_value(ti_plan *p, ti_value_kind kind, size_t bytes); /* -1 and an error */
+void ti_programs_close(tern_ctx *ctx);
+const ti_plan *ti_last_plan(const tern_program *p);
+
+/* Passes. */
+tern_status ti_prune(ti_plan *p);
+tern_status ti_schedule(ti_plan *p);
+tern_status ti_place(ti_plan *p);
+int ti_root_value(const ti_plan *p, int v, size_t *at);
+bool ti_same_line(const ti_line *a, const ti_line *b); /* but for the outputs' numbers */
+
+extern const ti_op *ti_op_commit, *ti_op_copy; /* found by name when the first context opens */
+
+#endif

@@ -1,0 +1,98 @@
+/*
+ * row.h - kernels as rows: what a backend's files state.
+ *
+ * A row says in one place what it computes, what it refuses, what it costs and what it wants of
+ * its operands. A file host/cpu/x.c exports only `const ti_row ti_cpu_x[]`, host/cpu/ref/x.c only
+ * `const ti_row ti_ref_x[]`; both end with op NULL.
+ */
+#ifndef TI_ROW_H
+#define TI_ROW_H
+
+#include "core/op.h"
+
+typedef struct ti_device ti_device;
+typedef struct ti_row ti_row;
+
+/* A kernel's complaint about values that only it sees (an index out of range). The first one
+ * stays; the host looks after eager calls and at the end of a replay. */
+typedef struct {
+    int raised;
+    int64_t value, limit;
+    const char *op;
+} ti_fault;
+
+typedef struct {
+    const ti_op *op;
+    const void *opts, *plan; /* plan: what prepare made, or NULL */
+    int n_in;
+    const ti_view *in, *out; /* out: TI_OUTS; absent ones have data NULL and count -1 */
+    void *scratch;           /* 64-byte aligned, lives for one call */
+    ti_device *device;
+    ti_fault *fault;
+} ti_work;
+
+/* How a row wants an input to lie; apply repacks it by a `copy` call where it does not. */
+typedef enum { TI_ANY_LAYOUT, TI_ROW_MAJOR, TI_CHANNELS_LAST, TI_DENSE } ti_layout;
+
+/* What its numbers are: equal to ref's rounding; sums in another order; … */
+typedef enum {
+    TI_EXACT,
+    TI_REORDERED,
+    TI_WINOGRAD,
+    TI_CLASS_TF32,
+    TI_CLASS_BF16,
+    TI_CLASS_F16
+} ti_class;
+
+struct ti_row {
+    const char *op, *impl;
+    /* NULL: takes it. Static, from shapes, types and options; views have no data then. Inputs will
+     * lie as `want` says. */
+    const char *(*reject)(const ti_work *w);
+    /* Nanoseconds, roughly, on one thread: a pure function of the call. NULL: last choice. */
+    double (*cost)(const ti_work *w);
+    ti_layout want[TI_FEW]; /* of each input; variadic ops: want[0] for all */
+    /* The input that output i_out may lie on (same bytes, same strides), or -1. NULL: none. */
+    int (*may_alias)(int i_out);
+    size_t plan_bytes;
+    const char *(*prepare)(const ti_work *w, void *plan); /* NULL text: done; may still refuse */
+    size_t (*scratch)(const ti_work *w);                  /* bytes */
+    /* Either body (reference rows: packed row-major doubles in and out; inputs absent are NULL;
+     * shapes in w->in[i].m.shape) or run (views as they lie). */
+    void (*body)(const ti_work *w, double *const *in, double *const *out);
+    void (*run)(const ti_work *w);
+    /* Longest sequential chain of sums per output, for the bound. NULL: 1. */
+    double (*chain)(const ti_work *w);
+    ti_class numbers;
+};
+
+/* Raises the fault of w unless one is raised. */
+void ti_raise(const ti_work *w, int64_t value, int64_t limit);
+
+/* One table per backend. */
+typedef struct ti_backend {
+    const char *name;
+    /* Opens device `name` ("cpu", "ref", …). why: text on failure, 200 bytes. */
+    ti_device *(*open)(const char *name, int n_threads, const char *disabled, char *why);
+    void (*close)(ti_device *d);
+    ti_memory (*memory)(ti_device *d);
+    /* Bytes between host and device; may be asynchronous in the device's order. */
+    void (*upload)(ti_device *d, void *to, const void *from, size_t bytes);
+    void (*download)(ti_device *d, void *to, const void *from, size_t bytes); /* waits */
+    void (*copy)(ti_device *d, void *to, const void *from, size_t bytes);
+    /* Waits; a text if the device has failed. */
+    const char *(*sync)(ti_device *d);
+    bool host_memory; /* the host may read and write its storage directly */
+    bool computes;    /* false: null */
+    const char *(*isa)(const ti_device *d);
+    bool (*threads)(ti_device *d, int n);
+    int (*thread_count)(const ti_device *d);
+    /* Lists of rows by file, ends with NULL. */
+    const ti_row *const *(*rows)(const ti_device *d, int i_list);
+} ti_backend;
+
+extern const ti_backend ti_backend_cpu, ti_backend_null;
+
+extern const ti_row *const ti_cpu_rows[], *const ti_ref_rows[];
+
+#endif

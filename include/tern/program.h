@@ -1,0 +1,90 @@
+/*
+ * tern/program.h - variables, steps, programs.
+ *
+ * Tensors never change; what changes over time is a variable: a name, and an address for life.
+ * Inside a step an assignment is pending: later reads see it, and all of them commit together at
+ * the step's end, unless the step's skip flag is set. Outside a step they commit at once.
+ */
+#ifndef TERN_PROGRAM_H
+#define TERN_PROGRAM_H
+
+#include "tern/tensor.h"
+
+TERN_BEGIN_DECLS
+
+/* A variable, all zeros. Fails while a step is traced. The name is copied. */
+TERN_API tern_var *tern_variable(tern_ctx *ctx, const char *name, tern_type type, tern_shape shape);
+/*
+ * Lays n variables of one type, which were not read or assigned yet, side by side in one dense
+ * block, in this order, and makes them parameters: reads are tracked, gradients lie parallel.
+ * Variables keep their names and handles.
+ */
+TERN_API tern_var *tern_block(tern_ctx *ctx, const char *name, int n, tern_var *const *vars);
+TERN_API tern_var *tern_var_block(tern_var *var);    /* itself, if it lies in none */
+TERN_API int64_t tern_var_offset(const tern_var *var); /* in its block, elements */
+TERN_API const char *tern_var_name(const tern_var *var);
+TERN_API tern_shape tern_var_shape(const tern_var *var);
+TERN_API tern_type tern_var_type(const tern_var *var);
+/* Commits in skipped steps, too (loss scale, counts of steps). */
+TERN_API void tern_var_always(tern_var *var);
+
+TERN_API tern_tensor *tern_read(tern_ctx *ctx, tern_var *var);
+TERN_API TERN_CHECKED tern_status tern_assign(tern_ctx *ctx, tern_var *var, tern_tensor *value);
+/* Every element, from the host, between steps. */
+TERN_API TERN_CHECKED tern_status tern_set(tern_ctx *ctx, tern_var *var, double value);
+/* Elements from … from+count of a block, as a tensor [count]; value: packed, `count` elements. */
+TERN_API tern_tensor *tern_block_read(tern_ctx *ctx, tern_var *block, int64_t from, int64_t count);
+TERN_API TERN_CHECKED tern_status tern_block_assign(tern_ctx *ctx, tern_var *block, int64_t from,
+                                                    tern_tensor *value);
+
+/*
+ * The guard. tern_guard takes one census over the pending gradients of a block range, the last
+ * loss that was walked, and all that is pending; if anything is not finite it sets skip and
+ * latches tripped. *norm (NULL: not wanted) is the gradients' 2-norm, an f64 scalar. Update after
+ * it. skip is 0 again at the next step; tripped stays until tern_set(ctx, tern_tripped(ctx), 0).
+ */
+TERN_API TERN_CHECKED tern_status tern_guard(tern_ctx *ctx, tern_tensor **norm, tern_var *block,
+                                             int64_t from, int64_t count);
+TERN_API tern_var *tern_skip(tern_ctx *ctx);
+TERN_API tern_var *tern_tripped(tern_ctx *ctx);
+TERN_API TERN_CHECKED tern_status tern_skip_if(tern_ctx *ctx, tern_tensor *flag);
+/* Whether the guard is on (default). Part of a program's key. */
+TERN_API void tern_guard_set(tern_ctx *ctx, bool on);
+
+/* Names what runs between the two for logs, errors and programs: "conv1", nested "block1.conv1".
+ * The text must outlive the context's programs. */
+TERN_API const char *tern_scope_begin(tern_ctx *ctx, const char *path); /* gives the one before */
+TERN_API void tern_scope_end(tern_ctx *ctx, const char *before);
+/* Tells programs that something outside their inputs (an option, a module) has changed. */
+TERN_API void tern_structure_changed(tern_ctx *ctx);
+TERN_API bool tern_tracing(const tern_ctx *ctx);
+
+enum { TERN_STEP_OUT = 8 };
+/*
+ * A step: reads `in` (ends with NULL), writes up to TERN_STEP_OUT results, leading ones first.
+ * While it is traced tensors have shapes but no values.
+ */
+typedef tern_status (*tern_step)(tern_ctx *ctx, tern_tensor **out, tern_tensor **in, void *user);
+
+/* A program that traces `step` once for each key (shapes and types of inputs, mode, settings,
+ * pending gradients) and replays it from the first run on. It lives as long as the context. */
+TERN_API tern_program *tern_record(tern_ctx *ctx, tern_step step, void *user);
+/* One step. in ends with NULL; out takes as many results as the step makes. Nothing is changed by
+ * a step that fails. */
+TERN_API TERN_CHECKED tern_status tern_program_run(tern_ctx *ctx, tern_tensor **out,
+                                                   tern_program *program, tern_tensor **in);
+/* Plans the step for such inputs without running it; `shapes` and `types` have n entries. */
+TERN_API TERN_CHECKED tern_status tern_program_plan(tern_ctx *ctx, tern_program *program, int n,
+                                                    const tern_shape *shapes,
+                                                    const tern_type *types);
+/* The last plan as text, one call a line; its arena in bytes; how often the step was traced. */
+TERN_API const char *tern_program_text(tern_ctx *ctx, tern_program *program);
+TERN_API size_t tern_program_peak(const tern_program *program);
+TERN_API int tern_program_traces(const tern_program *program);
+/* Runs the last step again call by call, commits nothing, and fails with TERN_E_VALUE and the
+ * name of the first tensor that is not finite. TERN_OK: all are. */
+TERN_API TERN_CHECKED tern_status tern_program_explain(tern_ctx *ctx, tern_program *program);
+
+TERN_END_DECLS
+
+#endif
