@@ -58,6 +58,8 @@ TERN_API void tern_scope_end(tern_ctx *ctx, const char *before);
 /* Tells programs that something outside their inputs (an option, a module) has changed. */
 TERN_API void tern_structure_changed(tern_ctx *ctx);
 TERN_API bool tern_tracing(const tern_ctx *ctx);
+/* Whether a step is running, traced or not. */
+TERN_API bool tern_in_step(const tern_ctx *ctx);
 
 enum { TERN_STEP_OUT = 8 };
 /*

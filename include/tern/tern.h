@@ -3,9 +3,11 @@
 #define TERN_TERN_H
 
 #include "tern/base.h"
+#include "tern/config.h"
 #include "tern/data.h"
 #include "tern/grad.h"
 #include "tern/io.h"
+#include "tern/models.h"
 #include "tern/nn.h"
 #include "tern/ops.h"
 #include "tern/optim.h"
