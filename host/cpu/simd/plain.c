@@ -1,32 +1,5 @@
 /* plain.c - the table, and convolutions as plain loops. */
-#include "cpu/simd/kernels.h"
-#include "simd.h"
-
-static size_t no_gemm_scratch(const ti_gemm *g, int n_threads)
-{
-    (void)g, (void)n_threads;
-    return 0;
-}
-
-#define GEMM(name, type)                                                                           \
-    static void name(ti_threads *t, const ti_gemm *g, const type *a, const type *b, type *c,       \
-                     void *scratch)                                                                \
-    {                                                                                              \
-        (void)t, (void)scratch;                                                                    \
-        for (int64_t i = 0; i < g->m; i++)                                                         \
-            for (int64_t j = 0; j < g->n; j++) {                                                   \
-                type sum = 0;                                                                      \
-                for (int64_t l = 0; l < g->k; l++)                                                 \
-                    sum += a[i * g->a_rs + l * g->a_cs] * b[l * g->b_rs + j * g->b_cs];            \
-                if (g->accumulate) sum += c[i * g->ldc + j];                                       \
-                if (g->bias) sum += ((const type *)g->bias)[j];                                    \
-                c[i * g->ldc + j] = g->relu && sum < 0 ? 0 : sum;                                  \
-            }                                                                                      \
-    }
-GEMM(gemm_f32, float)
-GEMM(gemm_f64, double)
-
-static int64_t gemm_chain(int64_t k) { return k + 2; }
+#include "gemm.h"
 
 static size_t no_conv_scratch(const ti_conv *v, ti_conv_pass pass, int n_threads)
 {
@@ -102,11 +75,11 @@ static bool wino_fits(const ti_conv *v)
 
 const ti_simd TI_SIMD(ti_simd) = {
     .name = TI_ISA_NAME,
-    .gemm_scratch = no_gemm_scratch,
-    .gemm = gemm_f32,
-    .gemm_f64_scratch = no_gemm_scratch,
-    .gemm_f64 = gemm_f64,
-    .gemm_chain = gemm_chain,
+    .gemm_scratch = TI_SIMD(gemm_scratch),
+    .gemm = TI_SIMD(gemm),
+    .gemm_f64_scratch = TI_SIMD(gemm_scratch_f64),
+    .gemm_f64 = TI_SIMD(gemm_f64),
+    .gemm_chain = TI_SIMD(gemm_chain),
     .conv_scratch = no_conv_scratch,
     .conv_fwd = conv_fwd,
     .conv_dx = conv_dx,

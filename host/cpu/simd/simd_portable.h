@@ -59,14 +59,13 @@ INLINE vf v_load_m(const real *p, vmask m)
 {
     vf x = {0};
     if (m == VL) return v_load(p);
-    for (int i = 0; i < m; i++) x[i] = p[i];
+    UNROLL for (int i = 0; i < VL - 1; i++) if (i < m) x[i] = p[i];
     return x;
 }
 INLINE void v_store_m(real *p, vmask m, vf x)
 {
     if (m == VL) v_store(p, x);
-    else
-        for (int i = 0; i < m; i++) p[i] = x[i];
+    else UNROLL for (int i = 0; i < VL - 1; i++) if (i < m) p[i] = x[i];
 }
 INLINE vf v_keep(vf x) { return x; }
 
