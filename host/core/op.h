@@ -36,14 +36,14 @@ typedef struct {
     const char *names; /* "none|relu": words for 0, 1, … */
     size_t has;        /* offset of the flag + 1; 0: none */
 } ti_field;
-#define TI_FIELD(type, kind, member, n, otherwise_)                                                \
-    {.name = #member, .type = kind, .count = n, .offset = offsetof(type, member),                  \
+#define TI_FIELD(opts_, kind, member, n, otherwise_)                                               \
+    {.name = #member, .type = kind, .count = n, .offset = offsetof(opts_, member),                 \
      .otherwise = otherwise_}
-#define TI_FIELD_HAS(type, kind, member, n, otherwise_)                                            \
-    {.name = #member, .type = kind, .count = n, .offset = offsetof(type, member),                  \
-     .otherwise = otherwise_, .has = offsetof(type, has_##member) + 1}
-#define TI_FIELD_NAMES(type, member, names_)                                                       \
-    {.name = #member, .type = TI_INT, .count = 1, .offset = offsetof(type, member),                \
+#define TI_FIELD_HAS(opts_, kind, member, n, otherwise_)                                           \
+    {.name = #member, .type = kind, .count = n, .offset = offsetof(opts_, member),                 \
+     .otherwise = otherwise_, .has = offsetof(opts_, has_##member) + 1}
+#define TI_FIELD_NAMES(opts_, member, names_)                                                      \
+    {.name = #member, .type = TI_INT, .count = 1, .offset = offsetof(opts_, member),               \
      .names = names_}
 
 /* One application: for shape, view, grad, compose, bound. */
