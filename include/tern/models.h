@@ -4,7 +4,7 @@
 #ifndef TERN_MODELS_H
 #define TERN_MODELS_H
 
-#include "tern/config.h"
+#include "tern/io.h"
 #include "tern/nn.h"
 
 TERN_BEGIN_DECLS

@@ -11,6 +11,8 @@
  *               tern_module_name said otherwise. Paths join them: "block1.conv2.weight".
  *               Parameters and buffers have PyTorch's words: weight, bias, running_mean,
  * running_var.
+ *               A name given to a root is no part of paths, but of what its random numbers are
+ * drawn from: two nets of one shape start alike unless one of them is named.
  *  - Mode.      Batch norm and dropout look at tern_mode. Their statistics and counters are
  * buffers.
  *  - Layout.    Filters are K,C,R,S and matrices M,D, row-major in the block.
@@ -129,7 +131,7 @@ TERN_API tern_module *tern_module_new(tern_ctx *ctx, const char *kind, tern_modu
 /* Its copy of the state. Who changes it calls tern_structure_changed. */
 TERN_API void *tern_module_state(tern_module *m);
 /* Another parameter or buffer, before the tree is finished. init NULL: TERN_INIT_DEFAULT for
- * parameters, zeros for buffers. Parameters have the tree's type (tern_module_type). */
+ * parameters, zeros for buffers. Parameters and f32 buffers have the tree's type. */
 TERN_API TERN_CHECKED tern_status tern_module_param(tern_module *m, const char *name,
                                                     tern_shape shape, const tern_init *init);
 TERN_API TERN_CHECKED tern_status tern_module_buffer(tern_module *m, const char *name,
@@ -152,6 +154,8 @@ TERN_API const char *tern_module_kind(const tern_module *m);
 TERN_API const char *tern_module_text(const tern_module *m); /* of tern_module_describe, or kind */
 /* "block1.conv2"; "" for a root and before the tree is finished. */
 TERN_API const char *tern_module_path(const tern_module *m);
+/* Purpose for a module's random operations: a function of its path (and its root's name). */
+TERN_API int64_t tern_module_purpose(const tern_module *m);
 TERN_API tern_module *tern_module_root(tern_module *m);
 TERN_API tern_module *tern_module_child(const tern_module *m, int i); /* NULL past the last */
 /* Finishes the tree, if it is not. */

@@ -3,7 +3,6 @@
 #define TERN_TERN_H
 
 #include "tern/base.h"
-#include "tern/config.h"
 #include "tern/data.h"
 #include "tern/grad.h"
 #include "tern/io.h"
