@@ -11,5 +11,5 @@ if [ -z "$tool" ]; then
     echo "skipped: FORMAT NOT CHECKED, there is no clang-format 14"
     exit 77
 fi
-find host include cuda bench tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' |
+find host include cuda bench tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' 2> /dev/null |
     xargs "$tool" --dry-run -Werror

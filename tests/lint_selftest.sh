@@ -37,7 +37,7 @@ clean_tree() {
 }
 
 lint() {
-    bash "$here/lint.sh" "$tree" 2>&1
+    bash "$here/lint.sh" "$tree" whole 2>&1
 }
 
 # plant RULE FILE LINE: appends the line to the file; the rule must complain about the file.
