@@ -9,13 +9,13 @@
 #include <stdint.h>
 
 typedef struct {
-    char device[64];    /* TERN_DEVICE, "" if not set */
-    char disable[128];  /* TERN_DISABLE: "program,avx512" */
-    char log[128];      /* TERN_LOG: topics */
-    char trace[256];    /* TERN_TRACE: a file for the Chrome trace */
-    char check[128];    /* TERN_CHECK: "trace,poison,leak,nan,sync" */
+    char device[64];     /* TERN_DEVICE, "" if not set */
+    char disable[128];   /* TERN_DISABLE: "program,avx512" */
+    char log[128];       /* TERN_LOG: topics */
+    char trace[256];     /* TERN_TRACE: a file for the Chrome trace */
+    char check[128];     /* TERN_CHECK: "trace,poison,leak,nan,sync" */
     char data_path[512]; /* TERN_DATA_PATH */
-    int threads;        /* TERN_THREADS, 0 if not set */
+    int threads;         /* TERN_THREADS, 0 if not set */
     bool has_seed;
     uint64_t seed;     /* TERN_SEED */
     size_t pool_bytes; /* TERN_POOL_BYTES, 0: no cap */

@@ -32,5 +32,7 @@ char *ti_strdup(tern_ctx *ctx, const char *text);
  * together); -1: none. `all`: those after it, too. */
 void ti_fail_allocation(tern_ctx *ctx, long nth, bool all);
 long ti_live_allocations(const tern_ctx *ctx);
+/* Counts one allocation; false: it shall fail. */
+bool ti_may_allocate(tern_ctx *ctx);
 
 #endif

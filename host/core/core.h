@@ -38,10 +38,10 @@ struct tern_var {
     tern_shape shape;
     tern_var *block; /* itself, or the block in which it lies */
     int64_t offset, count;
-    ti_storage *store;  /* of a block; NULL until it is first needed */
-    ti_storage *traced; /* its stand-in in the plan being traced */
-    ti_node *leaf;      /* of a parameter */
-    bool always, used;  /* used: read or assigned */
+    ti_storage *store;       /* of a block; NULL until it is first needed */
+    ti_storage *traced;      /* its stand-in in the plan being traced */
+    ti_node *leaf;           /* of a parameter */
+    bool always, used;       /* used: read or assigned */
     bool has_grad, had_grad; /* pending gradient; the same when the step began */
     /* Of a block with parameters: */
     tern_var **params;
@@ -94,6 +94,7 @@ struct tern_ctx {
     ti_block *arena;
     uint64_t arena_age, n_plan;
     ti_choice *choice[TI_CHOICES];
+    int n_choices;
     /* Modules, optimizers and the like register what must be freed when the context closes. */
     struct ti_closer *closers;
 };

@@ -37,14 +37,20 @@ typedef struct {
     size_t has;        /* offset of the flag + 1; 0: none */
 } ti_field;
 #define TI_FIELD(opts_, kind, member, n, otherwise_)                                               \
-    {.name = #member, .type = kind, .count = n, .offset = offsetof(opts_, member),                 \
-     .otherwise = otherwise_}
+    {                                                                                              \
+        .name = #member, .type = kind, .count = n, .offset = offsetof(opts_, member),              \
+        .otherwise = otherwise_                                                                    \
+    }
 #define TI_FIELD_HAS(opts_, kind, member, n, otherwise_)                                           \
-    {.name = #member, .type = kind, .count = n, .offset = offsetof(opts_, member),                 \
-     .otherwise = otherwise_, .has = offsetof(opts_, has_##member) + 1}
+    {                                                                                              \
+        .name = #member, .type = kind, .count = n, .offset = offsetof(opts_, member),              \
+        .otherwise = otherwise_, .has = offsetof(opts_, has_##member) + 1                          \
+    }
 #define TI_FIELD_NAMES(opts_, member, names_)                                                      \
-    {.name = #member, .type = TI_INT, .count = 1, .offset = offsetof(opts_, member),               \
-     .names = names_}
+    {                                                                                              \
+        .name = #member, .type = TI_INT, .count = 1, .offset = offsetof(opts_, member),            \
+        .names = names_                                                                            \
+    }
 
 /* One application: for shape, view, grad, compose, bound. */
 typedef struct {
@@ -83,7 +89,10 @@ typedef struct {
     ti_sample_in in[TI_FEW];
     const void *opts; /* the op's options struct, or NULL */
 } ti_sample;
-#define TI_SAMPLES_END {.note = NULL}
+#define TI_SAMPLES_END                                                                             \
+    {                                                                                              \
+        .note = NULL                                                                               \
+    }
 
 struct ti_op {
     const char *name;
@@ -148,7 +157,7 @@ tern_tensor *ti_alias(tern_ctx *ctx, tern_tensor *x);
 
 /* Helpers of shape rules; each fails with the op's name and the numbers. */
 tern_status ti_need_types(const ti_call *c, int i, unsigned types); /* mask of 1u << TERN_F32 … */
-tern_status ti_same_types(const ti_call *c, unsigned inputs);       /* those inputs, where present */
+tern_status ti_same_types(const ti_call *c, unsigned inputs); /* those inputs, where present */
 tern_status ti_need_rank(const ti_call *c, int i, int least, int most);
 tern_status ti_misfit(const ti_call *c, int i, int j); /* "op: a [2,3] does not fit b [4]" */
 /* Output i_out like input i_in: type, shape, order of axes. */

@@ -67,7 +67,7 @@ struct ti_choice {
     int n_words;
     const ti_row *row;
     void *plan;
-    unsigned pack_rows, pack_last; /* inputs to repack first, row-major or channels-last */
+    bool packs; /* some inputs must be repacked first, as row->want says */
     size_t scratch;
     double chain;
     ti_meta out[TI_OUTS];

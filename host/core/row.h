@@ -80,6 +80,7 @@ typedef struct ti_backend {
     void (*upload)(ti_device *d, void *to, const void *from, size_t bytes);
     void (*download)(ti_device *d, void *to, const void *from, size_t bytes); /* waits */
     void (*copy)(ti_device *d, void *to, const void *from, size_t bytes);
+    void (*zero)(ti_device *d, void *to, size_t bytes);
     /* Waits; a text if the device has failed. */
     const char *(*sync)(ti_device *d);
     bool host_memory; /* the host may read and write its storage directly */

@@ -28,11 +28,11 @@ typedef struct {
 typedef struct {
     int refs; /* tensors, programs, and the variable that owns it */
     size_t bytes;
-    char *data;       /* NULL: symbolic, made while tracing */
-    ti_block *block;  /* where data lies in the pool; NULL: the bytes are somebody else's */
-    uint64_t plan;    /* number of the plan that knows it as `value` */
+    char *data;      /* NULL: symbolic, made while tracing */
+    ti_block *block; /* where data lies in the pool; NULL: the bytes are somebody else's */
+    uint64_t plan;   /* number of the plan that knows it as `value` */
     int value;
-    tern_var *owner;  /* the block variable whose address this is */
+    tern_var *owner; /* the block variable whose address this is */
     tern_ctx *ctx;
 } ti_storage;
 
@@ -66,8 +66,9 @@ tern_tensor *ti_tensor_wrap(tern_ctx *ctx, const ti_meta *m, void *data);
 /* Ends the frame; those of `keep` that were its own go to the next one out. Allocates nothing. */
 void ti_frame_end(tern_ctx *ctx, int n_keep, tern_tensor *const *keep);
 
-ti_meta ti_packed_meta(tern_type type, tern_shape s);        /* row-major */
-ti_meta ti_channels_last_meta(tern_type type, tern_shape s); /* axis 1 innermost; rank < 3: packed */
+ti_meta ti_packed_meta(tern_type type, tern_shape s); /* row-major */
+ti_meta ti_channels_last_meta(tern_type type,
+                              tern_shape s); /* axis 1 innermost; rank < 3: packed */
 /* Row-major of s with m's order of axes, if m lies without gaps and overlaps; else row-major. */
 ti_meta ti_follow_meta(tern_type type, const ti_meta *m);
 bool ti_is_packed(const ti_meta *m);

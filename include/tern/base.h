@@ -137,9 +137,9 @@ TERN_API bool tern_eager(const tern_ctx *ctx);
  * the device, `largest_free` the largest block it could give without asking for more. */
 typedef struct tern_memory {
     size_t live, peak, reserved, peak_reserved, largest_free;
-    size_t cap;                            /* 0: none */
+    size_t cap;                             /* 0: none */
     int64_t n_alloc, n_hit, n_device_alloc; /* calls, those served from the cache, those not */
-    double fragmentation;                  /* 1 - largest_free / (reserved - live); 0 if none is free */
+    double fragmentation; /* 1 - largest_free / (reserved - live); 0 if none is free */
 } tern_memory;
 TERN_API void tern_memory_stats(tern_ctx *ctx, tern_memory *stats);
 TERN_API void tern_memory_peak_reset(tern_ctx *ctx);

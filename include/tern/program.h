@@ -20,7 +20,7 @@ TERN_API tern_var *tern_variable(tern_ctx *ctx, const char *name, tern_type type
  * Variables keep their names and handles.
  */
 TERN_API tern_var *tern_block(tern_ctx *ctx, const char *name, int n, tern_var *const *vars);
-TERN_API tern_var *tern_var_block(tern_var *var);    /* itself, if it lies in none */
+TERN_API tern_var *tern_var_block(tern_var *var);      /* itself, if it lies in none */
 TERN_API int64_t tern_var_offset(const tern_var *var); /* in its block, elements */
 TERN_API const char *tern_var_name(const tern_var *var);
 TERN_API tern_shape tern_var_shape(const tern_var *var);

@@ -43,7 +43,8 @@ TERN_API bool tern_same_shape(tern_shape a, tern_shape b);
 /* "[2,3,4]" into text, which it returns. */
 TERN_API const char *tern_shape_text(char text[160], tern_shape shape);
 
-/* Shape, type, strides (elements; 0 for axes of extent 1), path of the device. NULL: rank 0, f32. */
+/* Shape, type, strides (elements; 0 for axes of extent 1), path of the device. NULL: rank 0, f32.
+ */
 TERN_API tern_shape tern_shape_of(const tern_tensor *t);
 TERN_API tern_type tern_type_of(const tern_tensor *t);
 TERN_API void tern_strides_of(const tern_tensor *t, int64_t stride[TERN_RANK]);

@@ -1,0 +1,422 @@
+/*
+ * apply.c - the one choke point every operation goes through.
+ *
+ * Check, choose (cached), make the outputs, run now or note the call, record it on the tape.
+ */
+#include <string.h>
+
+#include "core/core.h"
+
+enum { KEY_FEW = 200, CHOICES_MOST = 8192 };
+
+static const ti_view absent = {.count = -1};
+
+/* ---- Reference rows: packed doubles in, packed doubles out, rounded once ---- */
+
+static size_t ref_scratch(const ti_work *w)
+{
+    size_t n = 0;
+
+    for (int i = 0; i < w->n_in; i++) n += w->in[i].count > 0 ? (size_t)w->in[i].count : 0;
+    for (int i = 0; i < w->op->n_out; i++) n += w->out[i].count > 0 ? (size_t)w->out[i].count : 0;
+    return n * sizeof(double) + (size_t)(w->n_in + 1) * sizeof(double *);
+}
+
+static void ref_run(const ti_row *row, const ti_work *w)
+{
+    double **in = w->scratch, *at = (double *)(void *)(in + w->n_in + 1), *out[TI_OUTS] = {0};
+
+    for (int i = 0; i < w->n_in; i++) {
+        in[i] = w->in[i].count < 0 ? NULL : at;
+        if (w->in[i].count <= 0) continue;
+        ti_get_all(&w->in[i], at);
+        at += w->in[i].count;
+    }
+    for (int i = 0; i < w->op->n_out; i++) {
+        if (w->out[i].count < 0) continue;
+        out[i] = at;
+        at += w->out[i].count;
+    }
+    row->body(w, in, out);
+    for (int i = 0; i < w->op->n_out; i++)
+        if (out[i] && w->out[i].count > 0) ti_put_all(&w->out[i], out[i]);
+}
+
+void ti_run_row(const ti_row *row, const ti_work *w)
+{
+    if (row->run) row->run(w);
+    else if (row->body) ref_run(row, w);
+}
+
+void ti_raise(const ti_work *w, int64_t value, int64_t limit)
+{
+    if (!__atomic_exchange_n(&w->fault->raised, 1, __ATOMIC_RELAXED)) {
+        w->fault->value = value;
+        w->fault->limit = limit;
+        w->fault->op = w->op->name;
+    }
+}
+
+tern_status ti_check_fault(tern_ctx *ctx)
+{
+    const ti_fault f = ctx->fault;
+
+    if (!f.raised) return ctx->error;
+    ctx->fault = (ti_fault){0};
+    return ti_fail(ctx, TERN_E_VALUE, "%s: index %lld is not in 0 to %lld", f.op,
+                   (long long)f.value, (long long)f.limit - 1);
+}
+
+/* ---- Choosing a row ---- */
+
+static ti_layout wanted_layout(const ti_row *row, const ti_op *op, int i)
+{
+    return row->want[op->n_in < 0 ? 0 : i];
+}
+
+static bool lies(const ti_meta *m, ti_layout want)
+{
+    return want == TI_ROW_MAJOR       ? ti_is_packed(m)
+           : want == TI_CHANNELS_LAST ? ti_is_channels_last(m)
+           : want == TI_DENSE         ? ti_is_dense(m)
+                                      : true;
+}
+
+/* The inputs as they will lie for this row; whether any must be repacked. */
+static bool lay(const ti_row *row, const ti_call *c, ti_view *in)
+{
+    bool packs = false;
+
+    for (int i = 0; i < c->n_in; i++) {
+        const ti_layout want = wanted_layout(row, c->op, i);
+
+        in[i] = absent;
+        if (!c->in[i]) continue;
+        ti_meta m = c->in[i]->m;
+        if (!lies(&m, want)) {
+            packs = true;
+            m = want == TI_CHANNELS_LAST ? ti_channels_last_meta(m.type, m.shape)
+                                         : ti_packed_meta(m.type, m.shape);
+        }
+        in[i] = ti_view_at(&m, NULL);
+    }
+    return packs;
+}
+
+/* A device that computes nothing takes every call. */
+static const ti_row no_row = {.op = "", .impl = "null"};
+
+typedef struct {
+    const ti_row *row;
+    void *plan;
+    bool packs;
+    size_t scratch;
+    double chain;
+} chosen;
+
+/* The cheapest row that neither refuses nor fails to prepare. */
+static tern_status choose_row(tern_ctx *ctx, const ti_call *c, ti_work *w, ti_view *in,
+                              chosen *best)
+{
+    char shape[160];
+    const char *why = "no row for this operation";
+    uint64_t refused = 0; /* rows of this op, in the tables' order */
+
+    while (true) {
+        double least = 0;
+        int i = 0, i_best = 0;
+        const ti_row *const *rows, *r;
+
+        best->row = NULL;
+        for (int k = 0; (rows = ctx->backend->rows(ctx->device, k)) != NULL; k++)
+            for (int j = 0; (r = rows[j]) != NULL; j++)
+                for (; r->op; r++) {
+                    if (strcmp(r->op, c->op->name) != 0) continue;
+                    lay(r, c, in);
+                    const bool tried = refused >> (i & 63) & 1;
+                    const char *text = tried ? why : r->reject ? r->reject(w) : NULL;
+                    const double cost = text ? 0 : r->cost ? r->cost(w) : 1e18;
+                    if (text) {
+                        why = text;
+                        if (!tried)
+                            ti_log(ctx, "dispatch", "%s/%s refuses: %s", r->op, r->impl, text);
+                    } else if (!best->row || cost < least) {
+                        best->row = r, least = cost, i_best = i;
+                    }
+                    i++;
+                }
+        if (!best->row)
+            return ti_fail(ctx, TERN_E_UNSUPPORTED, "%s: no kernel on %s: %s", c->op->name,
+                           ctx->device_name, why);
+        best->packs = lay(best->row, c, in);
+        if (!best->row->prepare) break;
+        if (!(best->plan = ti_alloc(ctx, best->row->plan_bytes))) return ctx->error;
+        const char *text = best->row->prepare(w, best->plan);
+        if (!text) break;
+        ti_log(ctx, "dispatch", "%s/%s refuses: %s", c->op->name, best->row->impl, text);
+        why = text;
+        refused |= (uint64_t)1 << i_best;
+        ti_free(ctx, best->plan);
+        best->plan = NULL;
+    }
+    if (ti_logs(ctx, "dispatch"))
+        ti_log(ctx, "dispatch", "%s/%s takes %s", c->op->name, best->row->impl,
+               tern_shape_text(shape, c->n_in && c->in[0] ? c->in[0]->m.shape : TI_SCALAR));
+    return TERN_OK;
+}
+
+static int key_words(const ti_call *c, unsigned wanted, int64_t *word)
+{
+    int n = 0;
+
+    word[n++] = (int64_t)(intptr_t)c->op;
+    word[n++] = wanted | (int64_t)c->n_in << 32;
+    word[n + (int)(c->op->opts_size / 8)] = 0; /* the last word may be half full */
+    memcpy(word + n, c->opts, c->op->opts_size);
+    n += (int)((c->op->opts_size + 7) / 8);
+    for (int i = 0; i < c->n_in; i++) {
+        const ti_meta *m = c->in[i] ? &c->in[i]->m : NULL;
+
+        word[n++] = m ? (int64_t)m->shape.rank | (int64_t)m->type << 8 : -1;
+        for (int a = 0; m && a < m->shape.rank; a++) {
+            word[n++] = m->shape.dim[a];
+            word[n++] = m->stride[a];
+        }
+    }
+    return n;
+}
+
+static void free_choice(tern_ctx *ctx, ti_choice *c)
+{
+    ti_free(ctx, c->plan);
+    ti_free(ctx, c);
+}
+
+/* Forgets what no program refers to. */
+static void evict(tern_ctx *ctx)
+{
+    for (int i = 0; i < TI_CHOICES; i++)
+        for (ti_choice **at = &ctx->choice[i]; *at;) {
+            ti_choice *c = *at;
+            if (c->refs) {
+                at = &c->next;
+                continue;
+            }
+            *at = c->next;
+            free_choice(ctx, c);
+            ctx->n_choices--;
+        }
+}
+
+void ti_choices_close(tern_ctx *ctx)
+{
+    for (int i = 0; i < TI_CHOICES; i++)
+        for (ti_choice *c = ctx->choice[i], *next; c; c = next) {
+            next = c->next;
+            free_choice(ctx, c);
+        }
+}
+
+/* Shapes first, then a row. */
+static ti_choice *new_choice(tern_ctx *ctx, ti_call *c, unsigned wanted, const int64_t *word, int n)
+{
+    ti_view few_in[TI_FEW], *in = few_in, out[TI_OUTS];
+    chosen best = {0};
+    ti_choice *made = NULL;
+
+    if (c->op->shape(c)) return NULL;
+    if (c->n_in > TI_FEW && !(in = ti_alloc(ctx, (size_t)c->n_in * sizeof *in))) return NULL;
+    for (int i = 0; i < TI_OUTS; i++)
+        out[i] = i < c->op->n_out && wanted >> i & 1 ? ti_view_at(&c->meta[i], NULL) : absent;
+    ti_work w = {.op = c->op,
+                 .opts = c->opts,
+                 .n_in = c->n_in,
+                 .in = in,
+                 .out = out,
+                 .device = ctx->device,
+                 .fault = &ctx->fault};
+    if (!ctx->backend->computes) best.row = &no_row;
+    else if (choose_row(ctx, c, &w, in, &best)) goto out;
+    w.plan = best.plan;
+    best.scratch = best.row->scratch ? best.row->scratch(&w) : best.row->body ? ref_scratch(&w) : 0;
+    best.chain = best.row->chain ? best.row->chain(&w) : 1;
+    if (ctx->n_choices >= CHOICES_MOST) evict(ctx);
+    made = ti_alloc(ctx, sizeof *made + (size_t)n * sizeof *word);
+    if (!made) {
+        ti_free(ctx, best.plan);
+        goto out;
+    }
+    ctx->n_choices++;
+    made->n_words = n;
+    made->row = best.row;
+    made->plan = best.plan;
+    made->packs = best.packs;
+    made->scratch = best.scratch;
+    made->chain = best.chain;
+    memcpy(made->words, word, (size_t)n * sizeof *word);
+    memcpy(made->out, c->meta, sizeof made->out);
+out:
+    if (in != few_in) ti_free(ctx, in);
+    return made;
+}
+
+ti_choice *ti_choose(tern_ctx *ctx, ti_call *c, unsigned wanted)
+{
+    int64_t few[KEY_FEW], *word = few;
+    const size_t most = 3 + c->op->opts_size / 8 + (size_t)c->n_in * (1 + 2 * TERN_RANK);
+    uint64_t hash = 14695981039346656037u;
+    ti_choice *found;
+
+    if (most > KEY_FEW && !(word = ti_alloc(ctx, most * sizeof *word))) return NULL;
+    const int n = key_words(c, wanted, word);
+    for (int i = 0; i < n; i++)
+        hash = (hash ^ (uint64_t)word[i]) * 1099511628211u, hash ^= hash >> 29;
+    for (found = ctx->choice[hash % TI_CHOICES]; found; found = found->next)
+        if (found->hash == hash && found->n_words == n &&
+            memcmp(found->words, word, (size_t)n * sizeof *word) == 0)
+            break;
+    if (!found && (found = new_choice(ctx, c, wanted, word, n)) != NULL) {
+        found->hash = hash;
+        found->next = ctx->choice[hash % TI_CHOICES];
+        ctx->choice[hash % TI_CHOICES] = found;
+    }
+    if (word != few) ti_free(ctx, word);
+    return found;
+}
+
+/* ---- Running ---- */
+
+static void view_all(ti_view *v, int n, tern_tensor *const *t)
+{
+    for (int i = 0; i < n; i++) v[i] = t[i] ? ti_view_at(&t[i]->m, t[i]->store->data) : absent;
+}
+
+static tern_status run_now(tern_ctx *ctx, const ti_call *c, const ti_choice *how,
+                           tern_tensor *const *in, tern_tensor *const *out)
+{
+    _Alignas(64) char small[1024];
+    ti_view few_in[TI_FEW], *v = few_in, o[TI_OUTS];
+    ti_block *block = NULL;
+    ti_work w = {.op = c->op,
+                 .opts = c->opts,
+                 .plan = how->plan,
+                 .n_in = c->n_in,
+                 .out = o,
+                 .scratch = small,
+                 .device = ctx->device,
+                 .fault = &ctx->fault};
+    char why[400];
+
+    if (c->n_in > TI_FEW && !(v = ti_alloc(ctx, (size_t)c->n_in * sizeof *v))) return ctx->error;
+    if (how->scratch > sizeof small) {
+        block = ti_may_allocate(ctx) ? ti_pool_alloc(ctx->pool, how->scratch, 0, "scratch") : NULL;
+        w.scratch = block ? block->data : NULL;
+        if (!block) {
+            ti_pool_explain(ctx->pool, how->scratch, why, sizeof why);
+            ti_fail(ctx, TERN_E_MEMORY, "%s: scratch: %s", c->op->name, why);
+        }
+    }
+    if (w.scratch) {
+        view_all(v, c->n_in, in);
+        for (int i = 0; i < TI_OUTS; i++) o[i] = absent;
+        view_all(o, c->op->n_out, out);
+        w.in = v;
+        ti_run_row(how->row, &w);
+    }
+    ti_pool_free(ctx->pool, block);
+    if (v != few_in) ti_free(ctx, v);
+    return ti_check_fault(ctx);
+}
+
+/* Makes the outputs and runs or notes the call, on inputs that lie as the row wants them. */
+static tern_status call(tern_ctx *ctx, const ti_call *c, ti_choice *how, unsigned wanted,
+                        tern_tensor *const *in, tern_tensor **out)
+{
+    bool empty = true;
+
+    for (int i = 0; i < c->op->n_out; i++) {
+        const ti_meta *m = &how->out[i];
+
+        if (!(wanted >> i & 1)) continue;
+        empty &= tern_count(m->shape) == 0;
+        ti_storage *s = ti_storage_new(ctx, ti_bytes(m));
+        out[i] = ti_tensor(ctx, m, s, NULL, i);
+        ti_storage_drop(s);
+        if (!out[i]) return ctx->error;
+    }
+    if (ctx->tracing) return ti_note(ctx, c->op, c->opts, c->n_in, in, out, how);
+    if (empty) return TERN_OK; /* no kernel ever sees it */
+    return run_now(ctx, c, how, in, out);
+}
+
+static tern_status call_packed(tern_ctx *ctx, const ti_call *c, ti_choice *how, unsigned wanted,
+                               tern_tensor **out)
+{
+    tern_tensor *few[TI_FEW], **in = few;
+
+    if (c->n_in > TI_FEW && !(in = ti_alloc(ctx, (size_t)c->n_in * sizeof *in))) return ctx->error;
+    tern_frame_begin(ctx);
+    tern_no_grad_begin(ctx); /* beneath the tape: the node keeps the inputs as they were given */
+    for (int i = 0; i < c->n_in; i++) {
+        const ti_layout want = wanted_layout(how->row, c->op, i);
+
+        in[i] = c->in[i];
+        if (!in[i] || lies(&in[i]->m, want)) continue;
+        in[i] = want == TI_CHANNELS_LAST ? tern_channels_last(ctx, in[i]) : tern_copy(ctx, in[i]);
+    }
+    if (!ctx->error) call(ctx, c, how, wanted, in, out);
+    tern_no_grad_end(ctx);
+    ti_frame_end(ctx, c->op->n_out, out);
+    if (in != few) ti_free(ctx, in);
+    return ctx->error;
+}
+
+/* Views have no kernel and no line in a program: the output is the first input's storage. */
+static tern_status call_view(tern_ctx *ctx, ti_call *c, tern_tensor **out)
+{
+    memset(&c->meta[0], 0, sizeof c->meta[0]);
+    TI_TRY(c->op->view(c));
+    out[0] = ti_tensor(ctx, &c->meta[0], c->in[0]->store, NULL, 0);
+    return ctx->error;
+}
+
+tern_status ti_apply(tern_ctx *ctx, const ti_op *op, const void *opts, int n_in,
+                     tern_tensor *const *in, unsigned wanted, tern_tensor **out)
+{
+    int64_t filled[TI_OPTS / 8];
+    ti_call c = {.ctx = ctx, .op = op, .opts = filled, .n_in = n_in, .in = in};
+    ti_choice *how;
+
+    for (int i = 0; i < TI_OUTS; i++) out[i] = NULL;
+    if (!ctx) return TERN_E_ARGUMENT;
+    if (ctx->error) return ctx->error;
+    if (n_in < 1 && op->n_in < 0)
+        return ti_fail(ctx, TERN_E_ARGUMENT, "%s: no inputs were given", op->name);
+    for (int i = 0; i < n_in; i++)
+        if (!in[i] && !(op->n_in >= 0 && op->optional >> i & 1))
+            return ti_fail(ctx, TERN_E_ARGUMENT, "%s: %s is NULL", op->name,
+                           op->n_in >= 0 && op->in[i] ? op->in[i] : "an input");
+    ti_opts_fill(op, filled, opts);
+
+    if (op->view) {
+        call_view(ctx, &c, out);
+    } else if ((how = ti_choose(ctx, &c, wanted)) != NULL) {
+        how->refs++; /* repacking may fill the cache */
+        if (how->packs) call_packed(ctx, &c, how, wanted, out);
+        else call(ctx, &c, how, wanted, in, out);
+        how->refs--;
+    }
+    if (!ctx->error && op->grad && ctx->no_grad == 0) ti_record(ctx, op, filled, n_in, in, out);
+    if (ctx->error) /* what was made dies with its frame */
+        for (int i = 0; i < TI_OUTS; i++) out[i] = NULL;
+    return ctx->error;
+}
+
+tern_tensor *ti_apply1(tern_ctx *ctx, const ti_op *op, const void *opts, int n_in,
+                       tern_tensor *const *in)
+{
+    tern_tensor *out[TI_OUTS];
+
+    ti_apply(ctx, op, opts, n_in, in, 1, out);
+    return out[0];
+}

@@ -1,0 +1,363 @@
+/*
+ * context.c - open and close, the sticky error, host memory, frames, settings, the log.
+ */
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/threads.h"
+#include "core/core.h"
+
+/* ---- Errors ---- */
+
+static tern_status fail_with(tern_ctx *ctx, tern_status status, const char *text, va_list args)
+{
+    if (ctx->error) return ctx->error;
+    vsnprintf(ctx->text, sizeof ctx->text, text, args);
+    ctx->error = status;
+    ti_log(ctx, "error", "%s: %s", tern_status_name(status), ctx->text);
+    return status;
+}
+
+tern_status ti_fail(tern_ctx *ctx, tern_status status, const char *text, ...)
+{
+    va_list args;
+
+    va_start(args, text);
+    status = fail_with(ctx, status, text, args);
+    va_end(args);
+    return status;
+}
+
+tern_status tern_fail(tern_ctx *ctx, tern_status status, const char *text, ...)
+{
+    va_list args;
+
+    if (!ctx) return TERN_E_ARGUMENT;
+    va_start(args, text);
+    status = fail_with(ctx, status == TERN_OK ? TERN_E_ARGUMENT : status, text, args);
+    va_end(args);
+    return status;
+}
+
+tern_status tern_error(const tern_ctx *ctx) { return ctx ? ctx->error : TERN_E_ARGUMENT; }
+
+const char *tern_error_text(const tern_ctx *ctx)
+{
+    return !ctx ? "the context is NULL" : ctx->error ? ctx->text : "";
+}
+
+void tern_error_clear(tern_ctx *ctx)
+{
+    if (!ctx) return;
+    ctx->error = TERN_OK;
+    ctx->text[0] = 0;
+    ctx->fault = (ti_fault){0};
+}
+
+const char *tern_status_name(tern_status status)
+{
+    static const char *const names[] = {
+        "TERN_OK",       "TERN_E_ARGUMENT",    "TERN_E_SHAPE",  "TERN_E_TYPE", "TERN_E_MEMORY",
+        "TERN_E_STATE",  "TERN_E_TRACE",       "TERN_E_VALUE",  "TERN_E_IO",   "TERN_E_FORMAT",
+        "TERN_E_DEVICE", "TERN_E_UNSUPPORTED", "TERN_E_STOPPED"};
+
+    return (unsigned)status < sizeof names / sizeof *names ? names[status] : "unknown status";
+}
+
+const char *tern_version(void) { return TI_VERSION; }
+
+/* ---- The log ---- */
+
+bool ti_logs(const tern_ctx *ctx, const char *topic)
+{
+    return ctx->log || (ctx->env.log[0] && ti_listed(ctx->env.log, topic));
+}
+
+void ti_log(tern_ctx *ctx, const char *topic, const char *text, ...)
+{
+    char line[1024];
+    va_list args;
+
+    if (!ti_logs(ctx, topic)) return;
+    va_start(args, text);
+    vsnprintf(line, sizeof line, text, args);
+    va_end(args);
+    if (ctx->log) ctx->log(ctx->log_user, topic, line);
+    else fprintf(stderr, "tern %s: %s\n", topic, line); /* asked for by TERN_LOG */
+}
+
+void tern_log_to(tern_ctx *ctx, tern_log_fn fn, void *user)
+{
+    if (!ctx) return;
+    ctx->log = fn;
+    ctx->log_user = user;
+}
+
+/* ---- Host memory ---- */
+
+bool ti_may_allocate(tern_ctx *ctx)
+{
+    const long n = ctx->n_alloc++;
+
+    if (ctx->fail_at < 0 || n < ctx->fail_at) return true;
+    return n > ctx->fail_at && !ctx->fail_all;
+}
+
+void *ti_alloc(tern_ctx *ctx, size_t bytes)
+{
+    void *p = ti_may_allocate(ctx) ? calloc(1, bytes ? bytes : 1) : NULL;
+
+    if (!p) ti_fail(ctx, TERN_E_MEMORY, "out of host memory: %zu bytes", bytes);
+    else ctx->n_live++;
+    return p;
+}
+
+void ti_free(tern_ctx *ctx, void *p)
+{
+    if (p) ctx->n_live--;
+    free(p);
+}
+
+void *ti_grow(tern_ctx *ctx, void *list, int n, int *cap, size_t each)
+{
+    if (n < *cap) return list;
+    const int more = *cap ? 2 * *cap : 16;
+    void *bigger = ti_alloc(ctx, (size_t)more * each);
+
+    if (!bigger) return NULL;
+    if (list) memcpy(bigger, list, (size_t)n * each);
+    ti_free(ctx, list);
+    *cap = more;
+    return bigger;
+}
+
+char *ti_strdup(tern_ctx *ctx, const char *text)
+{
+    char *copy = ti_alloc(ctx, strlen(text) + 1);
+
+    return copy ? strcpy(copy, text) : NULL;
+}
+
+void *tern_alloc(tern_ctx *ctx, size_t bytes) { return ctx ? ti_alloc(ctx, bytes) : NULL; }
+void tern_free(tern_ctx *ctx, void *p) { ti_free(ctx, p); }
+
+void ti_fail_allocation(tern_ctx *ctx, long nth, bool all)
+{
+    ctx->n_alloc = 0;
+    ctx->fail_at = nth;
+    ctx->fail_all = all;
+}
+
+long ti_live_allocations(const tern_ctx *ctx) { return ctx->n_live; }
+
+tern_status tern_on_close(tern_ctx *ctx, void (*fn)(tern_ctx *, void *), void *user)
+{
+    ti_closer *c;
+
+    if (ctx->error) return ctx->error;
+    if (!(c = ti_alloc(ctx, sizeof *c))) return ctx->error;
+    *c = (ti_closer){ctx->closers, fn, user};
+    ctx->closers = c;
+    return TERN_OK;
+}
+
+/* ---- Frames ---- */
+
+void tern_frame_begin(tern_ctx *ctx)
+{
+    if (!ctx) return;
+    if (ctx->depth < TI_FRAMES) ctx->mark[ctx->depth] = ctx->n_owned;
+    else ti_fail(ctx, TERN_E_STATE, "frames open more than %d deep", TI_FRAMES);
+    ctx->depth++; /* so that each end meets its begin, error or not */
+}
+
+void ti_frame_end(tern_ctx *ctx, int n_keep, tern_tensor *const *keep)
+{
+    if (ctx->depth == 0) {
+        ti_fail(ctx, TERN_E_STATE, "frame_end: no frame is open");
+        return;
+    }
+    const int depth = --ctx->depth;
+
+    if (depth >= TI_FRAMES) return;
+    int n = ctx->mark[depth], end = ctx->n_owned;
+    for (int i = n; i < end; i++) {
+        tern_tensor *t = ctx->owned[i];
+        bool kept = false;
+
+        for (int k = 0; k < n_keep && !kept; k++) kept = keep[k] == t;
+        if (kept) ctx->owned[n++] = t;
+        else tern_drop(t);
+    }
+    ctx->n_owned = n;
+}
+
+void tern_frame_end(tern_ctx *ctx)
+{
+    if (ctx) ti_frame_end(ctx, 0, NULL);
+}
+
+tern_tensor *tern_frame_keep(tern_ctx *ctx, tern_tensor *t)
+{
+    if (ctx) ti_frame_end(ctx, t ? 1 : 0, &t);
+    return t;
+}
+
+/* ---- Settings ---- */
+
+void tern_mode(tern_ctx *ctx, tern_mode_t mode)
+{
+    if (ctx) ctx->mode = mode;
+}
+tern_mode_t tern_mode_of(const tern_ctx *ctx) { return ctx ? ctx->mode : TERN_EVAL; }
+uint64_t tern_seed(const tern_ctx *ctx) { return ctx ? ctx->seed : 0; }
+const char *tern_device(const tern_ctx *ctx) { return ctx ? ctx->device_name : ""; }
+const char *tern_device_why(const tern_ctx *ctx) { return ctx ? ctx->device_why : ""; }
+bool tern_eager(const tern_ctx *ctx) { return ctx && ctx->eager; }
+int tern_threads(const tern_ctx *ctx) { return ctx ? ctx->n_threads : 1; }
+
+const char *tern_isa(const tern_ctx *ctx)
+{
+    return ctx && ctx->device ? ctx->backend->isa(ctx->device) : "";
+}
+
+void tern_eager_set(tern_ctx *ctx, bool on)
+{
+    if (ctx) ctx->eager = on;
+}
+
+tern_status tern_seed_set(tern_ctx *ctx, uint64_t seed)
+{
+    if (ctx->error) return ctx->error;
+    if (ctx->in_step) return ti_fail(ctx, TERN_E_STATE, "seed_set: a step is running");
+    if (seed != ctx->seed) ctx->structure++;
+    ctx->seed = seed;
+    return TERN_OK;
+}
+
+tern_status tern_threads_set(tern_ctx *ctx, int n)
+{
+    if (ctx->error) return ctx->error;
+    if (n < 1 || n > 256)
+        return ti_fail(ctx, TERN_E_ARGUMENT, "threads_set: %d is not in 1 to 256", n);
+    if (!ctx->backend->threads(ctx->device, n))
+        return ti_fail(ctx, TERN_E_MEMORY, "threads_set: no memory for %d threads", n);
+    ctx->n_threads = n;
+    return TERN_OK;
+}
+
+void tern_memory_stats(tern_ctx *ctx, tern_memory *stats)
+{
+    *stats = (tern_memory){0};
+    if (ctx && ctx->pool) ti_pool_stats(ctx->pool, stats);
+}
+
+void tern_memory_peak_reset(tern_ctx *ctx)
+{
+    if (ctx && ctx->pool) ti_pool_peak_reset(ctx->pool);
+}
+
+void tern_memory_cap(tern_ctx *ctx, size_t bytes)
+{
+    if (ctx && ctx->pool) ti_pool_cap(ctx->pool, bytes);
+}
+
+void tern_request_stop(tern_ctx *ctx)
+{
+    if (ctx) atomic_store_explicit(&ctx->stop, true, memory_order_relaxed);
+}
+
+bool tern_stop_requested(const tern_ctx *ctx)
+{
+    return ctx && atomic_load_explicit(&ctx->stop, memory_order_relaxed);
+}
+
+/* ---- Open and close ---- */
+
+/* Why no CUDA device can be used here. */
+static void no_cuda(char why[200])
+{
+    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+
+    snprintf(why, 200, "no CUDA device can be used: %s%s", "this build has no CUDA backend",
+             driver ? "" : ", and libcuda.so.1 was not found (no NVIDIA driver)");
+    if (driver) dlclose(driver);
+}
+
+static tern_status open_device(tern_ctx *ctx, const char *wanted)
+{
+    static const ti_backend *const backends[] = {&ti_backend_cpu, &ti_backend_null};
+    static const char *const names[][2] = {{"cpu", "ref"}, {"null", NULL}};
+    const char *name = strcmp(wanted, "auto") == 0 ? "cpu" : wanted;
+    char why[200] = "";
+
+    if (strncmp(name, "cuda", 4) == 0) {
+        no_cuda(why);
+        return ti_fail(ctx, TERN_E_DEVICE, "device %s: %s", name, why);
+    }
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < 2 && names[i][k]; k++)
+            if (strcmp(names[i][k], name) == 0) ctx->backend = backends[i];
+    if (!ctx->backend)
+        return ti_fail(ctx, TERN_E_DEVICE,
+                       "device %.60s: there is no such device (auto, cpu, ref, null)", name);
+    if (name == wanted) strcpy(ctx->device_why, "asked for");
+    else no_cuda(ctx->device_why);
+    snprintf(ctx->device_name, sizeof ctx->device_name, "%s", name);
+    ctx->device = ctx->backend->open(name, ctx->n_threads, ctx->env.disable, why);
+    if (!ctx->device) return ti_fail(ctx, TERN_E_DEVICE, "device %s: %s", name, why);
+    const ti_memory memory = ctx->backend->memory(ctx->device);
+    ctx->pool = ti_pool_open(&memory);
+    if (!ctx->pool) return ti_fail(ctx, TERN_E_MEMORY, "open: out of host memory");
+    ti_pool_cap(ctx->pool, ctx->env.pool_bytes);
+    return TERN_OK;
+}
+
+tern_status tern_open(tern_ctx **out, const char *device)
+{
+    if (!out) return TERN_E_ARGUMENT;
+    tern_ctx *ctx = *out = calloc(1, sizeof *ctx);
+
+    if (!ctx) return TERN_E_MEMORY;
+    ctx->fail_at = -1;
+    ctx->guard = true;
+    ti_env_read(&ctx->env);
+    if (ctx->env.bad[0]) return ti_fail(ctx, TERN_E_ARGUMENT, "environment: %s", ctx->env.bad);
+    ctx->seed = ctx->env.has_seed ? ctx->env.seed : 42;
+    ctx->n_threads = ctx->env.threads ? ctx->env.threads : ti_threads_default();
+    ctx->eager = ti_listed(ctx->env.disable, "program");
+    TI_TRY(open_device(ctx, device ? device : ctx->env.device[0] ? ctx->env.device : "auto"));
+    ctx->skip = tern_variable(ctx, "skip", TERN_F32, TI_SCALAR);
+    ctx->tripped = tern_variable(ctx, "tripped", TERN_F32, TI_SCALAR);
+    if (ctx->error || ti_materialise(ctx->skip) || ti_materialise(ctx->tripped)) return ctx->error;
+    ctx->skip->always = ctx->tripped->always = true;
+    return TERN_OK;
+}
+
+tern_status tern_close(tern_ctx *ctx)
+{
+    if (!ctx) return TERN_OK;
+    ti_step_end(ctx, false);
+    ctx->tracing = NULL;
+    while (ctx->depth) tern_frame_end(ctx);
+    while (ctx->n_owned) tern_drop(ctx->owned[--ctx->n_owned]);
+    ti_free(ctx, ctx->owned);
+    for (ti_closer *c = ctx->closers, *next; c; c = next) {
+        next = c->next;
+        c->fn(ctx, c->user);
+        ti_free(ctx, c);
+    }
+    ti_programs_close(ctx);
+    ti_variables_close(ctx);
+    ti_free(ctx, ctx->pending);
+    ti_choices_close(ctx);
+    const long held = ctx->n_live;
+    if (held) ti_log(ctx, "error", "close: %ld allocations are still held", held);
+    ti_pool_close(ctx->pool);
+    if (ctx->device) ctx->backend->close(ctx->device);
+    free(ctx);
+    return held ? TERN_E_STATE : TERN_OK;
+}

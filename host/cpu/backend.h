@@ -1,0 +1,14 @@
+/*
+ * backend.h - what CPU rows may ask of their device.
+ */
+#ifndef TI_CPU_BACKEND_H
+#define TI_CPU_BACKEND_H
+
+#include "base/threads.h"
+#include "core/row.h"
+#include "cpu/simd/kernels.h"
+
+ti_threads *ti_cpu_threads(const ti_device *d);
+const ti_simd *ti_cpu_simd(const ti_device *d);
+
+#endif
