@@ -4,8 +4,8 @@
  * A run is a folder. Every file in it is plain, written aside, synced and renamed; so whatever
  * ends a run, even a power cut, `last.ckpt` goes on from where it was saved, to the bit:
  *
- *   last.ckpt         weights, buffers, optimizer, schedule, counters, position in the data,
- * history best.safetensors  the weights with the highest validation accuracy (ties: the lower loss)
+ *   last.ckpt         weights, buffers, optimizer, schedule, counters, place in the data, history
+ *   best.safetensors  the weights with the highest validation accuracy (ties: the lower loss)
  *   metrics.csv       one row per epoch        steps.jsonl   one line per logged step
  */
 #ifndef TERN_TRAIN_H
