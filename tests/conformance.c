@@ -1,0 +1,181 @@
+/*
+ * conformance.c - every op, every sample, every device against the reference in double.
+ *
+ * A row's result may differ from the reference by its op's derived bound and no more; ops without
+ * a bound must give the rounded reference's bits. Contiguous and strided inputs, any number of
+ * threads.
+ */
+#include <criterion/criterion.h>
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+
+typedef struct {
+    tern_ctx *ref, *dev;
+    tern_type type;
+    bool strided;
+    long n_compared;
+    double worst; /* share of a bound */
+    char worst_name[120];
+} run;
+
+static bool same(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
+
+static double rounded(tern_type type, double x) { return type == TERN_F32 ? (double)(float)x : x; }
+
+/* What op->bound says for this call, in doubles; NULL: exact. */
+static double *bound_of(run *r, const ti_op *op, const void *opts, int n_in, tern_tensor *const *in,
+                        tern_tensor *const *out, int i, double chain)
+{
+    ti_call c = {.ctx = r->ref, .op = op, .opts = opts, .n_in = n_in, .in = in};
+    tern_tensor *b;
+
+    memcpy(c.out, out, sizeof c.out);
+    if (!op->bound || !(b = op->bound(&c, i, chain))) {
+        cr_assert(tern_error(r->ref) == TERN_OK, "%s: bound: %s", op->name,
+                  tern_error_text(r->ref));
+        return NULL;
+    }
+    cr_assert(tern_same_shape(b->m.shape, out[i]->m.shape), "%s: shape of the bound", op->name);
+    return tc_doubles(r->ref, b);
+}
+
+/* The row that takes this call on r->dev, or NULL for a view. */
+static const ti_choice *choice_of(run *r, const ti_op *op, const void *opts, int n_in,
+                                  tern_tensor *const *in, unsigned wanted)
+{
+    ti_call c = {.ctx = r->dev, .op = op, .opts = opts, .n_in = n_in, .in = in};
+
+    return op->view ? NULL : ti_choose(r->dev, &c, wanted);
+}
+
+static void compare(run *r, const ti_op *op, const char *name, int i, const double *want,
+                    const double *got, const double *bound, int64_t n)
+{
+    const double u = r->type == TERN_F32 ? 0x1p-24 : 0x1p-53;
+    const double tiny = r->type == TERN_F32 ? 0x1p-149 : 0x1p-1074;
+
+    for (int64_t k = 0; k < n; k++) {
+        const double w = rounded(r->type, want[k]);
+        /* the reference in double has an error of its own, far smaller than that of f32 */
+        const double allowed =
+            bound ? (r->type == TERN_F32 ? u * 1.01 : 2 * u) * bound[k] + tiny : 0;
+        const double error = fabs(got[k] - want[k]);
+
+        r->n_compared++;
+        if (same(w, got[k])) continue;
+        if (bound && error / allowed > r->worst) {
+            r->worst = error / allowed;
+            snprintf(r->worst_name, sizeof r->worst_name, "%s", name);
+        }
+        cr_expect(error <= allowed, "%s %s%s on %s: %s[%lld] is %.9g, wanted %.9g, bound %.3g",
+                  name, tern_type_name(r->type), r->strided ? " strided" : "", tern_device(r->dev),
+                  op->out[i].name, (long long)k, got[k], want[k], allowed);
+        if (!(error <= allowed)) return;
+    }
+}
+
+static void one_sample(const ti_op *op, const ti_sample *s, void *user)
+{
+    run *r = user;
+    tern_tensor *in64[TI_FEW], *in[TI_FEW], *out64[TI_OUTS], *out[TI_OUTS];
+    int64_t opts[TI_OPTS / 8];
+    const unsigned all = (1u << op->n_out) - 1;
+    char name[120];
+
+    tc_name(name, op, s);
+    tern_frame_begin(r->ref);
+    tern_frame_begin(r->dev);
+    ti_opts_fill(op, opts, s->opts);
+    tc_inputs(r->ref, op, s, TERN_F64, 1, in64);
+    tc_inputs(r->dev, op, s, r->type, 1, in);
+    for (int i = 0; i < s->n_in && r->strided; i++)
+        if (in[i]) in[i] = tc_strided(r->dev, in[i]);
+    if (op->view && r->strided && ti_apply(r->dev, op, s->opts, s->n_in, in, all, out)) {
+        tern_error_clear(r->dev); /* a view that these strides do not allow says so */
+        goto out;
+    }
+    cr_assert(!ti_apply(r->ref, op, s->opts, s->n_in, in64, all, out64), "%s: %s", name,
+              tern_error_text(r->ref));
+    cr_assert(!ti_apply(r->dev, op, s->opts, s->n_in, in, all, out), "%s on %s: %s", name,
+              tern_device(r->dev), tern_error_text(r->dev));
+    const ti_choice *how = choice_of(r, op, opts, s->n_in, in, all);
+    for (int i = 0; i < op->n_out; i++) {
+        if (op->out[i].kind == TI_HINT || !out64[i]) continue;
+        double *want = tc_doubles(r->ref, out64[i]), *got = tc_doubles(r->dev, out[i]);
+        double *bound = bound_of(r, op, opts, s->n_in, in64, out64, i, how ? how->chain : 1);
+
+        compare(r, op, name, i, want, got, bound, tern_count(out64[i]->m.shape));
+        free(want);
+        free(got);
+        free(bound);
+    }
+out:
+    tern_frame_end(r->dev);
+    tern_frame_end(r->ref);
+}
+
+static void conform(const char *device, tern_type type, bool strided)
+{
+    run r = {.ref = tc_open("ref"), .dev = tc_open(device), .type = type, .strided = strided};
+
+    tc_each_sample(one_sample, &r);
+    cr_log_info("%s %s: %ld values, worst %.2f of its bound: %s", device, tern_type_name(type),
+                r.n_compared, r.worst, r.worst_name);
+    cr_expect(r.n_compared > 1000);
+    tc_close(r.dev);
+    tc_close(r.ref);
+}
+
+Test(conformance, cpu_f32) { conform("cpu", TERN_F32, false); }
+Test(conformance, cpu_f32_strided) { conform("cpu", TERN_F32, true); }
+Test(conformance, cpu_f64) { conform("cpu", TERN_F64, false); }
+Test(conformance, cpu_f64_strided) { conform("cpu", TERN_F64, true); }
+Test(conformance, ref_f32) { conform("ref", TERN_F32, false); }
+Test(conformance, ref_f32_strided) { conform("ref", TERN_F32, true); }
+
+/* ---- Threads: equal bits for any number ---- */
+
+static void one_by_threads(const ti_op *op, const ti_sample *s, void *user)
+{
+    tern_ctx *const *ctx = user;
+    tern_tensor *in[TI_FEW], *out[TI_OUTS];
+    double *first[TI_OUTS] = {0};
+    char name[120];
+
+    for (int t = 0; t < 4; t++) {
+        tern_frame_begin(ctx[t]);
+        tc_inputs(ctx[t], op, s, TERN_F32, 7, in);
+        cr_assert(!ti_apply(ctx[t], op, s->opts, s->n_in, in, (1u << op->n_out) - 1, out));
+        for (int i = 0; i < op->n_out; i++) {
+            if (!out[i] || op->out[i].kind == TI_HINT) continue;
+            const size_t bytes = (size_t)tern_count(out[i]->m.shape) * sizeof(double);
+            double *x = tc_doubles(ctx[t], out[i]);
+
+            if (t == 0) first[i] = x;
+            else {
+                cr_expect(memcmp(first[i], x, bytes) == 0, "%s: %d threads give other bits",
+                          tc_name(name, op, s), t + 1);
+                free(x);
+            }
+        }
+        tern_frame_end(ctx[t]);
+    }
+    for (int i = 0; i < op->n_out; i++) free(first[i]);
+}
+
+Test(conformance, threads_do_not_matter)
+{
+    tern_ctx *ctx[4];
+
+    for (int t = 0; t < 4; t++) {
+        ctx[t] = tc_open("cpu");
+        cr_assert(tern_threads_set(ctx[t], t + 1) == TERN_OK);
+    }
+    tc_each_sample(one_by_threads, ctx);
+    for (int t = 0; t < 4; t++) tc_close(ctx[t]);
+}
