@@ -18,7 +18,8 @@ static void end(tern_ctx *ctx, ti_object *object)
 
 tern_archive *tern_archive_new(tern_ctx *ctx)
 {
-    return ti_ready(ctx, true, "archive_new") ? ti_object_new(ctx, sizeof(tern_archive), end) : NULL;
+    return ti_ready(ctx, true, "archive_new") ? ti_object_new(ctx, sizeof(tern_archive), end)
+                                              : NULL;
 }
 
 void tern_archive_close(tern_ctx *ctx, tern_archive *archive) { ti_object_close(ctx, archive); }
@@ -65,7 +66,8 @@ void *tern_archive_add(tern_ctx *ctx, tern_archive *a, const char *name, tern_ty
         ti_fail(ctx, TERN_E_ARGUMENT, "archive_add: more than %d arrays", TI_MOST_ARRAYS);
         return NULL;
     }
-    if ((room = ti_archive_append(ctx, a, name, type, shape)) && data && a->array[a->count - 1].bytes)
+    if ((room = ti_archive_append(ctx, a, name, type, shape)) && data &&
+        a->array[a->count - 1].bytes)
         memcpy(room, data, a->array[a->count - 1].bytes);
     return room;
 }

@@ -62,8 +62,7 @@ static tern_status add_section(tern_ctx *ctx, tern_config *c, char *text, int li
     if (!is_name(name))
         return wrong(ctx, c, line, "the name of a section is letters, digits, '_', '-', '.'");
     if (c->count == MOST_SECTIONS) return wrong(ctx, c, line, "more than 4096 sections");
-    if (!(list = ti_grow(ctx, c->section, c->count, &c->cap, sizeof *list)))
-        return tern_error(ctx);
+    if (!(list = ti_grow(ctx, c->section, c->count, &c->cap, sizeof *list))) return tern_error(ctx);
     c->section = list;
     list[c->count++] = (tern_config_section){.name = name, .line = line};
     return TERN_OK;

@@ -65,8 +65,8 @@ static int open_checked(tern_ctx *ctx, const char *path, struct stat *st)
 
 static void *too_long(tern_ctx *ctx, const char *path, size_t most)
 {
-    ti_fail(ctx, TERN_E_FORMAT, "%.300s: has more than %zu bytes, the most that is read of it", path,
-            most);
+    ti_fail(ctx, TERN_E_FORMAT, "%.300s: has more than %zu bytes, the most that is read of it",
+            path, most);
     return NULL;
 }
 

@@ -124,8 +124,8 @@ static tern_status read_head(source *s, const kind **k, tern_shape *shape, size_
 
     if (count < 0 || (uint64_t)count > most / (unsigned)(*k)->size)
         return ti_fail(s->ctx, TERN_E_FORMAT,
-                       "%.300s: promises %s elements of %d bytes; the file has %zu bytes%s", s->path,
-                       tern_shape_text(text, *shape), (*k)->size, s->n,
+                       "%.300s: promises %s elements of %d bytes; the file has %zu bytes%s",
+                       s->path, tern_shape_text(text, *shape), (*k)->size, s->n,
                        s->packed ? " (gzipped)" : "");
     *bytes = (size_t)count * (size_t)(*k)->size;
     return TERN_OK;
@@ -154,8 +154,8 @@ static tern_status read_idx(source *s, tern_array *array)
 
     TI_TRY(read_head(s, &k, &shape, &bytes));
     const size_t count = bytes / (size_t)k->size;
-    *array = (tern_array){.name = "", .type = k->type, .shape = shape,
-                          .bytes = count * tern_type_size(k->type)};
+    *array = (tern_array){
+        .name = "", .type = k->type, .shape = shape, .bytes = count * tern_type_size(k->type)};
     if (!(array->data = ti_alloc(s->ctx, array->bytes))) return tern_error(s->ctx);
     TI_TRY(source_read(s, array->data, bytes, &got));
     if (got < bytes)

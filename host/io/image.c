@@ -12,8 +12,7 @@ tern_status ti_image_room(tern_ctx *ctx, tern_image *image, const char *path, ui
                        "%.300s: is %llu x %llu pixels; 1 to %d a side, %d in all are read", path,
                        (unsigned long long)width, (unsigned long long)height, TI_MOST_SIDE,
                        TI_MOST_PIXELS);
-    *image = (tern_image){.height = (int64_t)height, .width = (int64_t)width,
-                          .channels = channels};
+    *image = (tern_image){.height = (int64_t)height, .width = (int64_t)width, .channels = channels};
     image->pixels = ti_alloc(ctx, (size_t)(width * height) * (size_t)channels);
     return tern_error(ctx);
 }

@@ -66,7 +66,6 @@ static void progress(j_common_ptr c)
     longjmp(w->out, 1);
 }
 
-/* Everything between a setjmp and its longjmp lives in j, image and ctx, not in locals. */
 static tern_status decode(tern_ctx *ctx, j_decompress_ptr j, tern_image *image, const char *path,
                           const uint8_t *bytes, size_t n)
 {
@@ -83,13 +82,26 @@ static tern_status decode(tern_ctx *ctx, j_decompress_ptr j, tern_image *image, 
     j->dct_method = JDCT_ISLOW; /* the same pixels on every machine */
     jpeg_start_decompress(j);
     while (j->output_scanline < j->output_height) {
-        JSAMPROW row = image->pixels + (size_t)j->output_scanline * j->output_width *
-                                           (size_t)j->num_components;
+        JSAMPROW row = image->pixels +
+                       (size_t)j->output_scanline * j->output_width * (size_t)j->num_components;
 
         jpeg_read_scanlines(j, &row, 1);
     }
     jpeg_finish_decompress(j);
     return TERN_OK;
+}
+
+/* The jump comes back here, where no local changes between it and setjmp. */
+static tern_status guarded(tern_ctx *ctx, j_decompress_ptr j, watch *w, tern_image *image,
+                           const char *path, const uint8_t *bytes, size_t n)
+{
+    if (setjmp(w->out))
+        return ti_fail(ctx, w->base.msg_code == JERR_OUT_OF_MEMORY ? TERN_E_MEMORY : TERN_E_FORMAT,
+                       "%.300s: JPEG: %.120s", path, w->text);
+    jpeg_create_decompress(j);
+    j->progress = &w->progress;
+    j->mem->max_memory_to_use = MOST_MEMORY;
+    return decode(ctx, j, image, path, bytes, n);
 }
 
 tern_status ti_jpeg_read(tern_ctx *ctx, tern_image *image, const char *path, const uint8_t *bytes,
@@ -103,15 +115,7 @@ tern_status ti_jpeg_read(tern_ctx *ctx, tern_image *image, const char *path, con
     w.base.emit_message = message;
     w.base.output_message = silent;
     w.progress.progress_monitor = progress;
-    if (setjmp(w.out)) {
-        ti_fail(ctx, w.base.msg_code == JERR_OUT_OF_MEMORY ? TERN_E_MEMORY : TERN_E_FORMAT,
-                "%.300s: JPEG: %.120s", path, w.text);
-    } else {
-        jpeg_create_decompress(&j);
-        j.progress = &w.progress;
-        j.mem->max_memory_to_use = MOST_MEMORY;
-        (void)!decode(ctx, &j, image, path, bytes, n);
-    }
+    (void)!guarded(ctx, &j, &w, image, path, bytes, n);
     jpeg_destroy_decompress(&j);
     return tern_error(ctx);
 }

@@ -18,8 +18,8 @@ tern_status ti_npy_head(tern_ctx *ctx, size_t *bytes, const char *path, const ui
     uint32_t length;
 
     if (n < 10 || memcmp(head, "\x93NUMPY", 6) != 0)
-        return ti_fail(ctx, TERN_E_FORMAT, "%.300s: does not begin with \\x93NUMPY: not a .npy file",
-                       path);
+        return ti_fail(ctx, TERN_E_FORMAT,
+                       "%.300s: does not begin with \\x93NUMPY: not a .npy file", path);
     if (head[6] < 1 || head[6] > 3 || head[7] != 0)
         return ti_fail(ctx, TERN_E_FORMAT, "%.300s: version %d.%d; 1.0 to 3.0 are read", path,
                        head[6], head[7]);
@@ -261,11 +261,10 @@ tern_status tern_npy_read(tern_ctx *ctx, tern_array *array, const char *path)
 /* ---- writing --------------------------------------------------------------------------------- */
 
 static const char *const descrs[TERN_N_TYPES] = {
-    [TERN_F32] = "<f4",  [TERN_F64] = "<f8", [TERN_F16] = "<f2", [TERN_BF16] = "<f4",
+    [TERN_F32] = "<f4", [TERN_F64] = "<f8", [TERN_F16] = "<f2", [TERN_BF16] = "<f4",
     [TERN_I64] = "<i8", [TERN_I32] = "<i4", [TERN_U8] = "|u1",  [TERN_BOOL] = "|b1"};
 
-char *ti_npy_bytes(tern_ctx *ctx, size_t *bytes, tern_type type, tern_shape shape,
-                   const void *data)
+char *ti_npy_bytes(tern_ctx *ctx, size_t *bytes, tern_type type, tern_shape shape, const void *data)
 {
     const int64_t count = tern_count(shape);
     const size_t each = type == TERN_BF16 ? 4 : tern_type_size(type);
@@ -276,7 +275,9 @@ char *ti_npy_bytes(tern_ctx *ctx, size_t *bytes, tern_type type, tern_shape shap
                   "{'descr': '%s', 'fortran_order': False, 'shape': (", descrs[type]);
     for (int i = 0; i < shape.rank; i++)
         n += snprintf(header + n, sizeof header - (size_t)n, "%lld%s", (long long)shape.dim[i],
-                      i + 1 < shape.rank ? ", " : i == 0 ? "," : "");
+                      i + 1 < shape.rank ? ", "
+                      : i == 0           ? ","
+                                         : "");
     n += snprintf(header + n, sizeof header - (size_t)n, "), }");
     const size_t before = ((size_t)n + 1 + 63) / 64 * 64;
 

@@ -5,9 +5,9 @@
 #include "io/file.h"
 
 typedef struct {
-    tern_type type;   /* in memory */
-    char kind;        /* in the file: 'f', 'i', 'u', 'b' */
-    int size;         /* of an element in the file */
+    tern_type type; /* in memory */
+    char kind;      /* in the file: 'f', 'i', 'u', 'b' */
+    int size;       /* of an element in the file */
     bool swap, fortran;
     tern_shape shape;
     size_t count, data_bytes; /* in the file */

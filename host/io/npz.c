@@ -104,8 +104,7 @@ static tern_status open_entry(tern_ctx *ctx, tern_archive *a, zip_t *zip, zip_in
     if (st.size / RATIO > st.comp_size + 1)
         return ti_fail(ctx, TERN_E_FORMAT, "%s: promises %llu bytes in %llu packed ones", where,
                        (unsigned long long)st.size, (unsigned long long)st.comp_size);
-    if (tern_archive_get(a, name))
-        return ti_fail(ctx, TERN_E_FORMAT, "%s: is there twice", where);
+    if (tern_archive_get(a, name)) return ti_fail(ctx, TERN_E_FORMAT, "%s: is there twice", where);
     if (!(f = zip_fopen_index(zip, (zip_uint64_t)i, 0)))
         return fail_zip(ctx, where, "open", zip_get_error(zip));
     (void)!read_entry(ctx, a, f, &st, where, name);

@@ -80,11 +80,12 @@ static tern_status read_header(reader *r)
                        r->file.path, (int)r->file.size);
     TI_TRY(ti_file_at(r->ctx, &r->file, 0, &length, 8));
     if (length > MOST_HEADER || length > r->file.size - 8 || length < 2)
-        return ti_fail(r->ctx, TERN_E_FORMAT,
-                       "%.300s: header of %llu bytes (of 2 to %u) in a file of %llu bytes: damaged, "
-                       "or not a safetensors file",
-                       r->file.path, (unsigned long long)length, MOST_HEADER,
-                       (unsigned long long)r->file.size);
+        return ti_fail(
+            r->ctx, TERN_E_FORMAT,
+            "%.300s: header of %llu bytes (of 2 to %u) in a file of %llu bytes: damaged, "
+            "or not a safetensors file",
+            r->file.path, (unsigned long long)length, MOST_HEADER,
+            (unsigned long long)r->file.size);
     r->length = (size_t)length;
     if (!(r->header = ti_alloc(r->ctx, 8 + r->length + 1))) return tern_error(r->ctx);
     return ti_file_at(r->ctx, &r->file, 0, r->header, 8 + r->length);
@@ -171,7 +172,8 @@ static tern_status parse_entry(const reader *r, entry *e, const json_t *value)
                        r->file.path, e->name, dtype);
     TI_TRY(parse_shape(r, e, json_object_get(value, "shape")));
     if (!json_is_array(offsets) || json_array_size(offsets) != 2 ||
-        !json_is_integer(json_array_get(offsets, 0)) || !json_is_integer(json_array_get(offsets, 1)))
+        !json_is_integer(json_array_get(offsets, 0)) ||
+        !json_is_integer(json_array_get(offsets, 1)))
         return bad(r, e->name, "data_offsets is not a list of two whole numbers");
     const json_int_t from = json_integer_value(json_array_get(offsets, 0));
     const json_int_t to = json_integer_value(json_array_get(offsets, 1));
@@ -316,8 +318,8 @@ static tern_status read_ours(reader *r, const char *text)
         return ti_fail(r->ctx, TERN_E_FORMAT,
                        "%.250s: damaged: its checksum is %.40s, its contents give %.40s",
                        r->file.path, text, now);
-    format = json_string_value(json_object_get(json_object_get(r->json, "__metadata__"),
-                                               "tern.format"));
+    format =
+        json_string_value(json_object_get(json_object_get(r->json, "__metadata__"), "tern.format"));
     if (!format || strcmp(format, "1") != 0)
         return ti_fail(r->ctx, TERN_E_UNSUPPORTED, "%.300s: tern.format is %.20s; this reads 1",
                        r->file.path, format ? format : "missing");
@@ -434,10 +436,11 @@ static tern_status save(tern_ctx *ctx, const tern_archive *a, const int *order, 
     text = header_text(a, order, zeros);
     header = text && strlen(text) <= MOST_HEADER - 64 ? header_bytes(ctx, text, &bytes) : NULL;
     if (!text || (!header && tern_error(ctx) == TERN_OK))
-        ti_fail(ctx, TERN_E_ARGUMENT,
-                "%.300s: a name or text is not UTF-8, \"__metadata__\", or too long for a header of "
-                "100 MB",
-                path);
+        ti_fail(
+            ctx, TERN_E_ARGUMENT,
+            "%.300s: a name or text is not UTF-8, \"__metadata__\", or too long for a header of "
+            "100 MB",
+            path);
     ti_checksum_add(&sum, header, bytes);
     for (int i = 0; i < a->count; i++)
         ti_checksum_add(&sum, a->array[order[i]].data, a->array[order[i]].bytes);

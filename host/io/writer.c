@@ -128,7 +128,8 @@ static tern_status open_writer(tern_ctx *ctx, tern_writer *w, const char *path)
     if (!w->target) return tern_error(ctx);
     if (!exists || S_ISREG(st.st_mode)) {
         TI_TRY(open_aside(ctx, w, 0666));
-        if (exists) (void)!fchmod(w->fd, st.st_mode & 07777); /* rights of the old file, if it may */
+        if (exists)
+            (void)!fchmod(w->fd, st.st_mode & 07777); /* rights of the old file, if it may */
         return TERN_OK;
     }
     do w->fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
@@ -236,7 +237,8 @@ int tern_files_clean(tern_ctx *ctx, const char *folder)
         struct stat st;
 
         if (!is_aside(e->d_name)) continue;
-        const int fd = openat(dirfd(dir), e->d_name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        const int fd =
+            openat(dirfd(dir), e->d_name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
         if (fd < 0) continue;
         if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && flock(fd, LOCK_EX | LOCK_NB) == 0)
