@@ -245,16 +245,16 @@ tern_status tern_apply(tern_ctx *ctx, const char *name, const char *options, int
 
 /* ---- Helpers of shape rules ---- */
 
-static const char *in_name(const ti_call *c, int i, char text[16])
+static const char *in_name(const ti_call *c, int i, char text[24])
 {
     if (i < TI_FEW && c->op->n_in >= 0 && c->op->in[i]) return c->op->in[i];
-    snprintf(text, 16, "input %d", i);
+    snprintf(text, sizeof "input -2147483648", "input %d", i);
     return text;
 }
 
 tern_status ti_need_types(const ti_call *c, int i, unsigned mask)
 {
-    char name[16], list[80] = "";
+    char name[24], list[80] = "";
     size_t n = 0;
 
     if (!c->in[i] || mask >> c->in[i]->m.type & 1) return TERN_OK;
@@ -269,7 +269,7 @@ tern_status ti_need_types(const ti_call *c, int i, unsigned mask)
 tern_status ti_same_types(const ti_call *c, unsigned inputs)
 {
     int first = -1;
-    char a[16], b[16];
+    char a[24], b[24];
 
     for (int i = 0; i < c->n_in; i++) {
         if (!c->in[i] || (i < 32 && !(inputs >> i & 1))) continue;
@@ -284,7 +284,7 @@ tern_status ti_same_types(const ti_call *c, unsigned inputs)
 
 tern_status ti_need_rank(const ti_call *c, int i, int least, int most)
 {
-    char name[16], text[160], range[32];
+    char name[24], text[160], range[32];
 
     if (!c->in[i] || (c->in[i]->m.shape.rank >= least && c->in[i]->m.shape.rank <= most))
         return TERN_OK;
@@ -297,7 +297,7 @@ tern_status ti_need_rank(const ti_call *c, int i, int least, int most)
 
 tern_status ti_misfit(const ti_call *c, int i, int j)
 {
-    char a[160], b[160], x[16], y[16];
+    char a[160], b[160], x[24], y[24];
 
     return ti_fail(c->ctx, TERN_E_SHAPE, "%s: %s %s does not fit %s %s", c->op->name,
                    in_name(c, i, x), tern_shape_text(a, c->in[i]->m.shape), in_name(c, j, y),
