@@ -248,7 +248,7 @@ tern_status tern_apply(tern_ctx *ctx, const char *name, const char *options, int
 static const char *in_name(const ti_call *c, int i, char text[24])
 {
     if (i < TI_FEW && c->op->n_in >= 0 && c->op->in[i]) return c->op->in[i];
-    snprintf(text, sizeof "input -2147483648", "input %d", i);
+    snprintf(text, 24, "input %d", i);
     return text;
 }
 
