@@ -52,7 +52,7 @@ static void look_at_uses(placing *w)
     w->use[p->skip].read = true;
     for (int i = 0; i < p->n_line; i++) {
         const ti_line *l = &p->line[i];
-        const bool commit = l->op == ti_op_commit;
+        const bool commit = l->op == p->commit;
 
         if (takes_indices(l->op)) w->last_indexed = i;
         for (int k = 0; k < l->n_in; k++) {
@@ -179,7 +179,7 @@ static bool may_write_through(const placing *w, const ti_line *commit, int i_mak
     for (int i = i_maker; i < p->n_line; i++) {
         const ti_line *l = &p->line[i];
 
-        if (l->op == ti_op_commit && l != commit && meets(&l->out[0], range)) return false;
+        if (l->op == p->commit && l != commit && meets(&l->out[0], range)) return false;
         for (int k = 0; k < l->n_in; k++)
             if (meets(&l->in[k], range) && (i > i_maker || !may_lie_on(l, k, value, range)))
                 return false;
@@ -195,7 +195,7 @@ static void write_through(placing *w)
         const ti_line *l = &p->line[i];
         const ti_arg *v = &l->in[0], *range = &l->out[0];
 
-        if (l->op != ti_op_commit || !at_home(p, v)) continue;
+        if (l->op != p->commit || !at_home(p, v)) continue;
         const int maker = w->use[v->value].maker;
         if (maker < 0 || !may_write_through(w, l, maker)) continue;
         p->value[v->value].home = range->value;
@@ -204,7 +204,7 @@ static void write_through(placing *w)
     for (int i = 0; i < p->n_line; i++) { /* a call runs under the flag if what it makes lies so */
         ti_line *l = &p->line[i];
 
-        for (int k = 0; k < l->op->n_out && l->op != ti_op_commit; k++) {
+        for (int k = 0; k < l->op->n_out && l->op != p->commit; k++) {
             const int v = l->out[k].value;
             if (v < 0 || p->value[v].home == v) continue;
             const ti_value *home = &p->value[p->value[v].home];

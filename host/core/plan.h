@@ -44,6 +44,7 @@ typedef struct {
 struct ti_plan {
     ti_plan *next;
     tern_ctx *ctx;
+    const ti_op *commit; /* the op of lines that write variables at the end */
     uint64_t id;
     int64_t *key;
     int n_key;
@@ -95,7 +96,5 @@ tern_status ti_schedule(ti_plan *p);
 tern_status ti_place(ti_plan *p);
 int ti_root_value(const ti_plan *p, int v, size_t *at);
 bool ti_same_line(const ti_line *a, const ti_line *b); /* but for the outputs' numbers */
-
-extern const ti_op *ti_op_commit, *ti_op_copy; /* found by name when the first context opens */
 
 #endif

@@ -85,15 +85,15 @@ static void sort_variables(const ti_plan *p, struct ti_bound *b)
 }
 
 /* Nothing to do: every output is empty, or each input already lies where the line would copy it. */
-static bool is_idle(const ti_line *l, const ti_work *w)
+static bool is_idle(const ti_plan *p, const ti_line *l, const ti_work *w)
 {
-    const bool copies = l->op == ti_op_commit || strcmp(l->op->name, "concat") == 0;
+    const bool copies = l->op == p->commit || strcmp(l->op->name, "concat") == 0;
     bool empty = true;
     char *at = w->out[0].data;
 
     for (int k = 0; k < l->op->n_out; k++) empty &= w->out[k].count <= 0;
     if (empty || !copies) return empty;
-    for (int k = 0; k < (l->op == ti_op_commit ? 1 : l->n_in); k++) {
+    for (int k = 0; k < (l->op == p->commit ? 1 : l->n_in); k++) {
         if (w->in[k].data != at || !w->in[k].packed || !w->out[0].packed) return false;
         at += ti_bytes(&w->in[k].m);
     }
@@ -144,7 +144,7 @@ tern_status ti_bind(ti_plan *p)
         bind_line(p, &p->line[i], b, view);
         b->i_line = i;
         view += p->line[i].n_in + TI_OUTS;
-        if (!is_idle(&p->line[i], &b->work)) n++;
+        if (!is_idle(p, &p->line[i], &b->work)) n++;
     }
     p->bound->line[n].row = NULL;
     p->age = ctx->arena_age;

@@ -61,7 +61,7 @@ static void share_equal(ti_plan *p, int *now, int *table, size_t slots)
 
         for (int k = 0; k < l->n_in; k++)
             if (l->in[k].value >= 0) l->in[k].value = now[l->in[k].value];
-        if (l->op == ti_op_commit) continue;
+        if (l->op == p->commit) continue;
         size_t at = hash_line(l) & (slots - 1);
         while (table[at] && !ti_same_line(l, &p->line[table[at] - 1])) at = (at + 1) & (slots - 1);
         if (!table[at]) {
@@ -85,7 +85,7 @@ static void drop_dead(ti_plan *p, int *used)
     used[p->skip] = 1;
     for (int i = p->n_line; i-- > 0;) {
         ti_line *l = &p->line[i];
-        bool alive = l->op == ti_op_commit;
+        bool alive = l->op == p->commit;
 
         for (int k = 0; k < l->op->n_out; k++)
             alive |= l->out[k].value >= 0 && used[l->out[k].value];

@@ -46,7 +46,7 @@ static void count_uses(schedule *s)
 
         for (int k = 0; k < l->n_in; k++)
             if (l->in[k].value >= 0 && first_mention(l, k)) s->left[l->in[k].value]++;
-        for (int k = 0; k < l->op->n_out && l->op != ti_op_commit; k++)
+        for (int k = 0; k < l->op->n_out && l->op != p->commit; k++)
             if (l->out[k].value >= 0) s->maker[l->out[k].value] = i;
     }
     for (int i = 0; i < p->n_out; i++) s->left[p->out[i].value]++; /* alive to the end */
@@ -56,7 +56,7 @@ static void count_uses(schedule *s)
 static void effect(const schedule *s, const ti_line *l, int64_t *makes, int64_t *frees)
 {
     *makes = *frees = 0;
-    for (int k = 0; k < l->op->n_out && l->op != ti_op_commit; k++) {
+    for (int k = 0; k < l->op->n_out && l->op != s->p->commit; k++) {
         if (l->out[k].value < 0) continue;
         *makes += size_of(s, l->out[k].value);
         if (s->uses[l->out[k].value] == 0) *frees += size_of(s, l->out[k].value);
@@ -132,7 +132,7 @@ static void list_all(schedule *s)
     int commits = p->n_line;
     const int flag = s->maker[p->skip] + 1;
 
-    while (commits > 0 && p->line[commits - 1].op == ti_op_commit) commits--;
+    while (commits > 0 && p->line[commits - 1].op == p->commit) commits--;
     memcpy(s->uses, s->left, (size_t)p->n_value * sizeof *s->uses);
     list_lines(s, 0, flag);
     list_lines(s, flag, commits);

@@ -160,10 +160,10 @@ static tern_status note_commit(ti_plan *p, const ti_pending *q, tern_tensor *ski
     tern_ctx *ctx = p->ctx;
     _Alignas(8) const char no_opts[TI_OPTS] = {0};
     tern_tensor *in[2] = {q->value, q->block->always ? NULL : skip};
-    ti_call c = {.ctx = ctx, .op = ti_op_commit, .opts = no_opts, .n_in = 2, .in = in};
+    ti_call c = {.ctx = ctx, .op = p->commit, .opts = no_opts, .n_in = 2, .in = in};
     ti_choice *how = ti_choose(ctx, &c, 1);
     const ti_storage *s = how ? ti_traced_var(ctx, q->block) : NULL;
-    ti_line *l = s ? new_line(p, ti_op_commit, NULL, 2, how) : NULL;
+    ti_line *l = s ? new_line(p, p->commit, NULL, 2, how) : NULL;
 
     if (!l) return ctx->error;
     l->in[0] = (ti_arg){value_of(ctx, q->value->store), q->value->m};
@@ -285,7 +285,7 @@ ti_plan *ti_trace(tern_program *prog, int n_in, const ti_meta *in)
     ti_plan *p = ti_alloc(ctx, sizeof *p);
 
     if (!p) return NULL;
-    *p = (ti_plan){.ctx = ctx, .id = ++ctx->n_plan, .n_in = n_in};
+    *p = (ti_plan){.ctx = ctx, .commit = ti_op_named("commit"), .id = ++ctx->n_plan, .n_in = n_in};
     p->granted = ti_alloc(ctx, (size_t)ti_count_params(ctx) + 1);
     tern_frame_begin(ctx);
     if (!ctx->error && !trace(prog, p, in)) passes(p);
