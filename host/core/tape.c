@@ -350,7 +350,9 @@ static tern_var *next_block(tern_var *v, const tern_var *only)
     return v;
 }
 
-tern_status tern_backward_block(tern_ctx *ctx, tern_tensor *loss, tern_var *block)
+/* Parameters of a block (NULL: of all) that touch elements from … from+count. */
+static tern_status backward(tern_ctx *ctx, tern_tensor *loss, tern_var *block, int64_t from,
+                            int64_t count)
 {
     walk w = {.ctx = ctx, .consume = true};
     char text[160];
@@ -366,7 +368,10 @@ tern_status tern_backward_block(tern_ctx *ctx, tern_tensor *loss, tern_var *bloc
     tern_no_grad_begin(ctx);
     if (!begin(&w, 1, &loss)) {
         for (tern_var *b = next_block(ctx->vars, block); b; b = next_block(b->next, block))
-            for (int i = 0; i < b->n_params; i++) want(&w, b->params[i]->leaf);
+            for (int i = 0; i < b->n_params; i++) {
+                const tern_var *v = b->params[i];
+                if (v->offset < from + count && v->offset + v->count > from) want(&w, v->leaf);
+            }
         seed(&w, loss, NULL);
         descend(&w);
         for (tern_var *b = next_block(ctx->vars, block); b && !ctx->error;
@@ -381,6 +386,21 @@ tern_status tern_backward_block(tern_ctx *ctx, tern_tensor *loss, tern_var *bloc
     tern_no_grad_end(ctx);
     tern_frame_end(ctx);
     return ctx->error;
+}
+
+tern_status tern_backward_block(tern_ctx *ctx, tern_tensor *loss, tern_var *block)
+{
+    return backward(ctx, loss, block, 0, block ? block->count : INT64_MAX / 2);
+}
+
+tern_status tern_backward_range(tern_ctx *ctx, tern_tensor *loss, tern_var *block, int64_t from,
+                                int64_t count)
+{
+    if (ctx->error) return ctx->error;
+    if (!block || from < 0 || count < 1 || from > block->count - count)
+        return ti_fail(ctx, TERN_E_ARGUMENT, "backward: elements %lld … %lld of %s", (long long)from,
+                       (long long)(from + count), block ? block->name : "no block");
+    return backward(ctx, loss, block, from, count);
 }
 
 /* ---- Fused operations ---- */

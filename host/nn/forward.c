@@ -28,18 +28,20 @@ tern_tensor *tern_forward(tern_ctx *ctx, tern_module *m, tern_tensor *x)
 
 tern_status tern_backward(tern_ctx *ctx, tern_tensor *loss, tern_module *m)
 {
+    int64_t from, count;
+
     if (tern_error(ctx)) return tern_error(ctx);
     if (!m) return tern_backward_block(ctx, loss, NULL);
     if (ti_nn_need(ctx, m, "backward")) return tern_error(ctx);
-    if (m->parent)
-        return tern_fail(ctx, TERN_E_ARGUMENT,
-                         "backward: %s is a part of a tree; gradients are taken for whole trees",
-                         *tern_module_path(m) ? m->path : m->kind);
-    if (!m->block)
+    if (!tern_module_root(m)->finished)
         return tern_fail(ctx, TERN_E_STATE,
-                         "backward: %s has no parameters that could be in a loss",
+                         "backward: no loss can come from %s, which was not used",
                          m->name ? m->name : m->kind);
-    return tern_backward_block(ctx, loss, m->block);
+    if (tern_module_range(ctx, m, &from, &count)) return tern_error(ctx);
+    if (count == 0)
+        return tern_fail(ctx, TERN_E_STATE, "backward: %s has no parameters",
+                         *m->path ? m->path : m->kind);
+    return tern_backward_range(ctx, loss, tern_module_root(m)->block, from, count);
 }
 
 void tern_grads_clear(tern_ctx *ctx, tern_module *m)

@@ -36,6 +36,10 @@ TERN_API TERN_CHECKED tern_status tern_grads(tern_ctx *ctx, tern_tensor **d, int
  */
 TERN_API TERN_CHECKED tern_status tern_backward_block(tern_ctx *ctx, tern_tensor *loss,
                                                       tern_var *block);
+/* The same for those parameters of one block that lie in elements from … from+count: a part of a
+ * net. */
+TERN_API TERN_CHECKED tern_status tern_backward_range(tern_ctx *ctx, tern_tensor *loss,
+                                                      tern_var *block, int64_t from, int64_t count);
 
 /* The pending gradient of a parameter, or NULL (no failure) if there is none. */
 TERN_API tern_tensor *tern_grad_of(tern_ctx *ctx, tern_var *param);

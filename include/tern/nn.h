@@ -165,8 +165,8 @@ TERN_API TERN_CHECKED tern_status tern_module_finish(tern_ctx *ctx, tern_module 
 
 /* One call of a module, in a frame and a scope of its own. */
 TERN_API tern_tensor *tern_forward(tern_ctx *ctx, tern_module *m, tern_tensor *x);
-/* Adds the gradients of a scalar loss to the pending ones of the tree that m is the root of (NULL:
- * of all parameters that were read), and consumes the record on the way. */
+/* Adds the gradients of a scalar loss to the pending ones of m's parameters (NULL: of all that were
+ * read), and consumes the record between them and the loss. */
 TERN_API TERN_CHECKED tern_status tern_backward(tern_ctx *ctx, tern_tensor *loss, tern_module *m);
 /* Drops the pending gradients of m's parameters. */
 TERN_API void tern_grads_clear(tern_ctx *ctx, tern_module *m);
