@@ -133,7 +133,9 @@ INLINE void body(const mk_tile *t, const int mr, const int nv, const kind what)
 #endif
 
 ROWS_1(DEFINE)
-ROWS_2(DEFINE) ROWS_3(DEFINE) ROWS_4(DEFINE)
+ROWS_2(DEFINE)
+ROWS_3(DEFINE)
+ROWS_4(DEFINE)
 
 #define TABLE(X)                                                                                   \
     {                                                                                              \
@@ -194,10 +196,11 @@ INLINE void dot_body(const mk_dot_tile *t, const int mr, const int nr)
 #define DOT_NAME(mr, nr) dot_##mr##_##nr,
 #define DOT_ROW(X, mr) X(mr, 1) X(mr, 2) X(mr, 3) X(mr, 4) X(mr, 5) X(mr, 6)
 DOT_ROW(DEFINE_DOT, 1)
-DOT_ROW(DEFINE_DOT, 2) DOT_ROW(DEFINE_DOT, 3) DOT_ROW(DEFINE_DOT, 4) mk_dot_fn *const
-    MK(mk_dot)[MK_DOT_M][MK_DOT_N] = {
-        {DOT_ROW(DOT_NAME, 1)},
-        {DOT_ROW(DOT_NAME, 2)},
-        {DOT_ROW(DOT_NAME, 3)},
-        {DOT_ROW(DOT_NAME, 4)},
+DOT_ROW(DEFINE_DOT, 2)
+DOT_ROW(DEFINE_DOT, 3)
+DOT_ROW(DEFINE_DOT, 4) mk_dot_fn *const MK(mk_dot)[MK_DOT_M][MK_DOT_N] = {
+    {DOT_ROW(DOT_NAME, 1)},
+    {DOT_ROW(DOT_NAME, 2)},
+    {DOT_ROW(DOT_NAME, 3)},
+    {DOT_ROW(DOT_NAME, 4)},
 };

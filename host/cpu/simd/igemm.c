@@ -1,0 +1,410 @@
+/*
+ * igemm.c - convolution as a matrix product without an im2col buffer.
+ *
+ * Blocks of rows (gather.h) are copied into panels that stay in L2; each copied vector is then used
+ * k times, so for k >= 64 the copy costs a few percent, and the register tile needs no address
+ * arithmetic, no border masks and no special case for odd channel counts: depth is a flat run of
+ * taps x channels, zero-padded to whole vectors.
+ *
+ * Threads: forward and dx give out blocks of rows; the weights are packed once, before. dw gives
+ * out (group, piece of the taps, stretch of rows); where the stretches of one piece are several,
+ * each has a slot for its sums, and the slots are added in order afterwards.
+ */
+#include "igemm.h"
+#include "gather.h"
+
+#include <string.h>
+
+enum {
+    ROWS_NN = 56,           /* rows of a block, forward and dx: 4 register tiles */
+    ROWS_TN = 128,          /* rows of a block, dw */
+    ROWS_FEW = 32,          /* up to here packing the weights costs more than it saves */
+    COLS_FEW = 32,          /* output channels given out at a time then */
+    DW_FLOATS = 96 * 1024,  /* sums of a piece of dw: 384 KiB, under half of L2 */
+    DW_CHUNKS = 32,         /* dw is cut until it has about so many chunks, */
+    DW_SLOTS = 1024 * 1024, /* as long as the slots stay below so many floats, */
+    DW_ROWS = 4 * ROWS_TN   /* and a stretch has so many rows */
+};
+
+/* Products that are worth a thread: about 20 us of one core. */
+#define MAC_CHUNK 1000000.0
+
+typedef struct {
+    const ti_conv *v;
+    gather g;
+    const float *src, *w, *dy;
+    float *out, *b;
+    const ti_conv_epilogue *e;
+    char *own; /* n_threads times own_bytes */
+    size_t own_bytes;
+    int64_t depth, n_cols, b_group;     /* floats of packed weights of a group */
+    int64_t n_rows, chunk_rows, chunks; /* of a group */
+    /* dw */
+    int64_t taps, pieces, stretches, stretch_rows, slot;
+} job;
+
+/* ---- weights
+ * --------------------------------------------------------------------------------------- */
+
+/* B[n / NR][depth][NR] for the forward pass: n is k, depth runs over taps and channels as in
+ * memory. One panel. */
+static void pack_fwd(void *arg, int64_t i, int i_worker)
+{
+    const job *o = arg;
+    const int64_t n_k = o->n_cols, panels = ceil_div(n_k, NR), flat = o->g.n_taps * o->g.src_c;
+    const int64_t group = i / panels, k0 = i % panels * NR;
+    const float *w = o->w + group * n_k * flat;
+    float *b = o->b + group * o->b_group + k0 * o->depth;
+
+    (void)i_worker;
+    for (int64_t k = k0; k < k0 + NR; k += VL)
+        for (int64_t d = 0; d < o->depth; d += VL) {
+            const vmask m = v_lanes(flat - d);
+            vf r[VL];
+            for (int l = 0; l < VL; l++)
+                r[l] = k + l < n_k ? v_load_m(w + (k + l) * flat + d, m) : v_zero();
+            v_transpose(r);
+            for (int l = 0; l < VL; l++) v_store(b + (d + l) * NR + k - k0, r[l]);
+        }
+}
+
+/* The same for dx: n is the input channel, depth runs over the gather's taps and k. */
+static void pack_dx(void *arg, int64_t i, int i_worker)
+{
+    const job *o = arg;
+    const int64_t n_c = o->n_cols, n_k = o->g.src_c, panels = ceil_div(n_c, NR);
+    const int64_t group = i / panels, c0 = i % panels * NR, flat = o->v->r * o->v->s * n_c;
+    const float *w = o->w + group * n_k * flat;
+    float *b = o->b + group * o->b_group + c0 * o->depth;
+
+    (void)i_worker;
+    for (int64_t u = 0; u < o->g.n_taps; u++)
+        for (int64_t k = 0; k < n_k; k++, b += NR)
+            for (int64_t c = 0; c < NR; c += VL) {
+                const float *from = w + k * flat + o->g.taps[u].filter * n_c + c0 + c;
+                v_store(b + c, v_load_m(from, v_lanes(n_c - c0 - c)));
+            }
+    for (int64_t d = o->g.n_taps * n_k; d < o->depth; d++, b += NR)
+        for (int64_t c = 0; c < NR; c += VL) v_store(b + c, v_zero());
+}
+
+/* ---- few rows
+ * -------------------------------------------------------------------------------------- */
+
+/* Dot products of rows of A with rows of plain weights, vectors along the depth: nothing is packed
+ * or turned, the weights pass through once. */
+INLINE void dots(const int rows, const int n_k, const float *a, int64_t n_t, const float *w,
+                 int64_t flat, float *const *out, int64_t k, const ti_conv_epilogue *e)
+{
+    for (int64_t d0 = 0; d0 < flat; d0 += SLICE * VL) {
+        const int64_t d1 = min_of(flat, d0 + SLICE * VL);
+        vf s[6][4];
+
+        UNROLL for (int i = 0; i < rows; i++)
+        {
+            UNROLL for (int j = 0; j < n_k; j++) s[i][j] = v_zero();
+        }
+        for (int64_t d = d0; d < d1; d += VL, a += n_t * VL) {
+            const vmask m = v_lanes(flat - d);
+            vf b[4];
+            UNROLL for (int j = 0; j < n_k; j++) b[j] = v_load_m(w + j * flat + d, m);
+            UNROLL for (int i = 0; i < rows; i++)
+            {
+                const vf x = v_load(a + i * VL);
+                UNROLL for (int j = 0; j < n_k; j++) s[i][j] = v_fma(x, b[j], s[i][j]);
+            }
+        }
+        UNROLL for (int i = 0; i < rows; i++)
+        {
+            UNROLL for (int j = 0; j < n_k; j++)
+            {
+                float x = v_sum(s[i][j]);
+                if (d0 > 0) x += out[i][k + j];
+                if (d1 == flat && e->bias) x += e->bias[k + j];
+                if (d1 == flat && e->relu) x = relu_of(x);
+                out[i][k + j] = x;
+            }
+        }
+    }
+}
+
+/* Some output channels of the group that run_few has prepared. */
+static void few_rows(void *arg, int64_t i, int i_worker)
+{
+    const job *o = arg;
+    const int64_t flat = o->g.n_taps * o->g.src_c, n_t = o->n_rows;
+    const float *a = (const float *)o->own;
+    float *const *out = (float *const *)(o->own + (size_t)o->depth * ROWS_NN * sizeof(float));
+    const int64_t end = min_of(o->n_cols, i * COLS_FEW + COLS_FEW);
+
+    (void)i_worker;
+    for (int64_t k = i * COLS_FEW; k < end;) {
+        const bool wide = end - k >= 4;
+        for (int64_t t = 0; t < n_t;) {
+            const bool deep = n_t - t >= 6;
+            const float *at = a + t * VL, *wk = o->w + k * flat;
+            if (wide && deep) dots(6, 4, at, n_t, wk, flat, out + t, k, o->e);
+            else if (wide) dots(1, 4, at, n_t, wk, flat, out + t, k, o->e);
+            else if (deep) dots(6, 1, at, n_t, wk, flat, out + t, k, o->e);
+            else dots(1, 1, at, n_t, wk, flat, out + t, k, o->e);
+            t += deep ? 6 : 1;
+        }
+        k += wide ? 4 : 1;
+    }
+}
+
+/* ---- scratch
+ * --------------------------------------------------------------------------------------- */
+
+/* Each part a multiple of 64 bytes: taps, packed weights or slots, then each worker's own. */
+typedef struct {
+    size_t b, own, own_each, total;
+} parts;
+
+static int64_t padded(int64_t floats) { return round_up(floats * (int64_t)sizeof(float), 64); }
+
+/* Taps of one piece of dw: whole taps, unless channels are no whole vectors. */
+static int64_t dw_taps(const ti_conv *v)
+{
+    const int64_t c = v->c / v->groups, taps = v->r * v->s;
+    if (c % VL) return taps;
+    return min_of(taps, max_of(1, DW_FLOATS / (c * round_up(v->k / v->groups, VL))));
+}
+
+static void cut_dw(const ti_conv *v, job *o)
+{
+    const int64_t k = round_up(v->k / v->groups, VL), c = v->c / v->groups;
+
+    o->n_rows = v->n * v->p * v->q;
+    o->taps = dw_taps(v);
+    o->pieces = ceil_div(v->r * v->s, o->taps);
+    o->slot = k * round_up(o->taps * c, VL);
+    o->chunks = v->groups * o->pieces;
+    int64_t n = min_of(ceil_div(DW_CHUNKS, o->chunks), DW_SLOTS / (o->slot * o->chunks));
+    n = max_of(1, min_of(n, o->n_rows / DW_ROWS));
+    o->stretch_rows = max_of(ROWS_TN, round_up(ceil_div(o->n_rows, n), ROWS_TN));
+    o->stretches = max_of(1, ceil_div(o->n_rows, o->stretch_rows));
+}
+
+static parts scratch_parts(const ti_conv *v, ti_conv_pass pass, int n_threads)
+{
+    const int64_t c = v->c / v->groups, k = v->k / v->groups, rs = v->r * v->s;
+    const int64_t depth = round_up(rs * (pass == TI_CONV_DX ? k : c), VL);
+    int64_t shared, own;
+
+    if (pass == TI_CONV_DW) {
+        job o = {0};
+        cut_dw(v, &o);
+        shared = o.chunks * o.stretches * padded(o.slot);
+        own = padded(ROWS_TN * round_up(o.taps * c, VL)) + padded(ROWS_TN * round_up(k, VL));
+    } else {
+        shared = v->groups * padded(depth * round_up(pass == TI_CONV_DX ? c : k, NR));
+        own = padded(ROWS_NN * depth) + round_up(ROWS_NN * (int64_t)sizeof(float *), 64);
+    }
+    parts q = {.b = (size_t)round_up(rs * (int64_t)sizeof(gather_tap), 64)};
+    q.own = q.b + (size_t)shared;
+    q.own_each = (size_t)own;
+    q.total = q.own + (size_t)max_of(n_threads, 1) * q.own_each;
+    return q;
+}
+
+size_t TI_SIMD(igemm_scratch)(const ti_conv *v, ti_conv_pass pass, int n_threads)
+{
+    return scratch_parts(v, pass, n_threads).total;
+}
+
+/* ---- forward and dx
+ * -------------------------------------------------------------------------------- */
+
+static void run_rows(void *arg, int64_t i, int i_worker)
+{
+    const job *o = arg;
+    const int64_t group = i / o->chunks, t0 = i % o->chunks * o->chunk_rows;
+    const int64_t t1 = min_of(o->n_rows, t0 + o->chunk_rows);
+    const float *bias = o->e && o->e->bias ? o->e->bias + group * o->n_cols : NULL;
+    float *a = (float *)(o->own + (size_t)i_worker * o->own_bytes);
+    float **rows = (float **)((char *)a + (size_t)padded(ROWS_NN * o->depth));
+
+    for (int64_t t = t0; t < t1; t += ROWS_NN) {
+        const int64_t n_t = min_of(ROWS_NN, t1 - t);
+        TI_SIMD(gather_rows)
+        (&o->g, o->src + group * o->g.src_c, t, n_t, 0, o->g.n_taps, a, o->out + group * o->n_cols,
+         rows);
+        TI_SIMD(panel_nn_rows)
+        (n_t, o->n_cols, o->depth, a, n_t, o->b + group * o->b_group, rows, bias,
+         o->e && o->e->relu);
+    }
+}
+
+/* All groups of one gather, blocks dealt in chunks that are worth a thread. */
+static void run_gather(ti_threads *t, job *o, ti_chunk_fn pack)
+{
+    const int64_t panels = ceil_div(o->n_cols, NR), groups = o->v->groups;
+    const double row = (double)o->depth * (double)o->n_cols;
+
+    o->n_rows = o->g.n * o->g.rows_h * o->g.rows_w;
+    if (o->n_rows == 0) return;
+    const bool worth = row * (double)o->n_rows * (double)groups > 2 * MAC_CHUNK;
+    const int64_t blocks = (int64_t)(MAC_CHUNK / (row * ROWS_NN)) + 1;
+    o->chunk_rows = blocks * ROWS_NN;
+    o->chunks = ceil_div(o->n_rows, o->chunk_rows);
+    o->b_group = padded(o->depth * round_up(o->n_cols, NR)) / (int64_t)sizeof(float);
+    ti_threads_run(worth && row * (double)groups > MAC_CHUNK / 10 ? t : NULL, groups * panels, pack,
+                   o);
+    ti_threads_run(worth ? t : NULL, groups * o->chunks, run_rows, o);
+}
+
+/* The rows of every group are copied by the caller, one group at a time. */
+static void run_few(ti_threads *t, const job *all, const float *x, float *y)
+{
+    job one = *all, *o = &one;
+    const int64_t parts_k = ceil_div(o->n_cols, COLS_FEW);
+    const double work = (double)o->n_rows * (double)o->depth * (double)o->n_cols;
+    const float *w = all->w, *bias = all->e ? all->e->bias : NULL;
+    ti_conv_epilogue e = {.relu = all->e && all->e->relu};
+    float **rows = (float **)(o->own + (size_t)o->depth * ROWS_NN * sizeof(float));
+
+    o->e = &e;
+    for (int64_t i = 0; i < o->v->groups; i++) {
+        TI_SIMD(gather_rows)
+        (&o->g, x + i * o->g.src_c, 0, o->n_rows, 0, o->g.n_taps, (float *)o->own,
+         y + i * o->n_cols, rows);
+        o->w = w + i * o->n_cols * o->g.n_taps * o->g.src_c;
+        e.bias = bias ? bias + i * o->n_cols : NULL;
+        ti_threads_run(work > 2 * MAC_CHUNK ? t : NULL, parts_k, few_rows, o);
+    }
+}
+
+static job start(const ti_conv *v, ti_conv_pass pass, ti_threads *t, char *scratch)
+{
+    const parts q = scratch_parts(v, pass, ti_threads_count(t));
+
+    return (job){
+        .v = v, .b = (float *)(scratch + q.b), .own = scratch + q.own, .own_bytes = q.own_each};
+}
+
+void TI_SIMD(igemm_fwd)(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
+                        const ti_conv_epilogue *e, void *scratch)
+{
+    job o = start(v, TI_CONV_FWD, t, scratch);
+
+    o.g = TI_SIMD(gather_fwd)(v, scratch);
+    o.src = x;
+    o.w = w;
+    o.out = y;
+    o.e = e;
+    o.n_cols = v->k / v->groups;
+    o.depth = round_up(o.g.n_taps * o.g.src_c, VL);
+    o.n_rows = v->n * v->p * v->q;
+    if (o.n_rows == 0) return;
+    if (o.n_rows <= ROWS_FEW) run_few(t, &o, x, y);
+    else run_gather(t, &o, pack_fwd);
+}
+
+/* Pixels that no output reads. */
+static void zero_pixels(const ti_conv *v, int64_t a, int64_t b, float *dx)
+{
+    for (int64_t i = 0; i < v->n; i++)
+        for (int64_t y = a; y < v->h; y += v->stride[0])
+            for (int64_t x = b; x < v->w; x += v->stride[1])
+                memset(dx + ((i * v->h + y) * v->w + x) * v->c, 0, (size_t)v->c * sizeof(float));
+}
+
+void TI_SIMD(igemm_dx)(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
+                       void *scratch)
+{
+    job o = start(v, TI_CONV_DX, t, scratch);
+
+    o.src = dy;
+    o.w = w;
+    o.out = dx;
+    o.n_cols = v->c / v->groups;
+    for (int64_t a = 0; a < min_of(v->stride[0], v->h); a++)
+        for (int64_t b = 0; b < min_of(v->stride[1], v->w); b++) {
+            o.g = TI_SIMD(gather_dx)(v, a, b, scratch);
+            o.depth = round_up(o.g.n_taps * o.g.src_c, VL);
+            if (o.g.n_taps == 0) zero_pixels(v, a, b, dx);
+            else run_gather(t, &o, pack_dx);
+        }
+}
+
+/* ---- dw
+ * -------------------------------------------------------------------------------------------- */
+
+/* One stretch of rows of one piece of one group, into its slot: [k, whole vectors][taps x c]. */
+static void run_stretch(void *arg, int64_t i, int i_worker)
+{
+    const job *o = arg;
+    const ti_conv *v = o->v;
+    const int64_t piece = i / o->stretches % o->pieces, group = i / o->stretches / o->pieces;
+    const int64_t k = v->k / v->groups, k_whole = round_up(k, VL);
+    const int64_t u0 = piece * o->taps, u1 = min_of(u0 + o->taps, o->g.n_taps);
+    const int64_t ld = round_up((u1 - u0) * o->g.src_c, VL);
+    const int64_t t0 = i % o->stretches * o->stretch_rows;
+    const int64_t t1 = min_of(o->n_rows, t0 + o->stretch_rows);
+    float *a = (float *)(o->own + (size_t)i_worker * o->own_bytes);
+    float *b = a + padded(ROWS_TN * round_up(o->taps * o->g.src_c, VL)) / (int64_t)sizeof(float);
+    float *slot = o->b + i * (padded(o->slot) / (int64_t)sizeof(float));
+
+    if (t0 >= t1) memset(slot, 0, (size_t)(k_whole * ld) * sizeof(float));
+    for (int64_t t = t0; t < t1; t += ROWS_TN) {
+        const int64_t n_t = min_of(ROWS_TN, t1 - t);
+        TI_SIMD(gather_rows)(&o->g, o->src + group * o->g.src_c, t, n_t, u0, u1, a, NULL, NULL);
+        for (int64_t j = 0; j < n_t; j++) {
+            gather_put(b, n_t, j, 0, o->dy + (t + j) * v->k + group * k, k);
+            gather_put(b, n_t, j, k, NULL, k_whole - k);
+        }
+        TI_SIMD(panel_tn)(n_t, k_whole, ld, b, a, n_t, slot, ld, t > t0);
+    }
+}
+
+/* One row of dw: the slots of all its pieces, added in order. */
+static void add_slots(void *arg, int64_t i, int i_worker)
+{
+    const job *o = arg;
+    const int64_t n_k = o->v->k / o->v->groups, group = i / n_k, k = i % n_k;
+    const int64_t slot = padded(o->slot) / (int64_t)sizeof(float), c = o->g.src_c;
+
+    (void)i_worker;
+    for (int64_t piece = 0; piece < o->pieces; piece++) {
+        const int64_t u0 = piece * o->taps, width = (min_of(u0 + o->taps, o->g.n_taps) - u0) * c;
+        const float *from =
+            o->b + (group * o->pieces + piece) * o->stretches * slot + k * round_up(width, VL);
+        float *to = o->out + (i * o->g.n_taps + u0) * c;
+        for (int64_t d = 0; d < width; d += VL) {
+            const vmask m = v_lanes(width - d);
+            vf sum = v_load(from + d);
+            for (int64_t s = 1; s < o->stretches; s++)
+                sum = v_add(sum, v_load(from + s * slot + d));
+            v_store_m(to + d, m, sum);
+        }
+    }
+}
+
+void TI_SIMD(igemm_dw)(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
+                       void *scratch)
+{
+    job o = start(v, TI_CONV_DW, t, scratch);
+    const double flat = (double)(v->r * v->s) * (double)(v->c / v->groups);
+
+    cut_dw(v, &o);
+    o.g = TI_SIMD(gather_fwd)(v, scratch);
+    o.src = x;
+    o.dy = dy;
+    o.out = dw;
+    const bool worth = flat * (double)v->k * (double)o.n_rows > 2 * MAC_CHUNK;
+    const bool wide = flat * (double)v->k * (double)o.stretches > MAC_CHUNK / 2;
+    ti_threads_run(worth ? t : NULL, o.chunks * o.stretches, run_stretch, &o);
+    ti_threads_run(wide ? t : NULL, v->k, add_slots, &o);
+}
+
+int64_t TI_SIMD(igemm_chain)(const ti_conv *v, ti_conv_pass pass)
+{
+    if (pass == TI_CONV_DW) {
+        job o = {0};
+        cut_dw(v, &o);
+        return min_of(ROWS_TN, o.n_rows) + o.stretch_rows / ROWS_TN + o.stretches;
+    }
+    const int64_t d = v->r * v->s * (pass == TI_CONV_DX ? v->k : v->c) / v->groups;
+    return min_of(d, SLICE) + ceil_div(d, SLICE) + 4 + 1;
+}

@@ -1,0 +1,237 @@
+/*
+ * simd_conv.c - convolutions of every instruction set against plain loops in double: odd shapes and
+ * options, writes outside the result, equal bits for every number of threads.
+ */
+#include "simd.h"
+
+typedef struct {
+    tc_guarded x, w, y, bias; /* y: also dy */
+} operands;
+
+static int64_t x_len(const ti_conv *v) { return v->n * v->h * v->w * v->c; }
+static int64_t w_len(const ti_conv *v) { return v->k * v->r * v->s * (v->c / v->groups); }
+static int64_t y_len(const ti_conv *v) { return v->n * v->p * v->q * v->k; }
+
+static void fill_pq(ti_conv *v)
+{
+    v->p = (v->h + 2 * v->pad[0] - v->dilation[0] * (v->r - 1) - 1) / v->stride[0] + 1;
+    v->q = (v->w + 2 * v->pad[1] - v->dilation[1] * (v->s - 1) - 1) / v->stride[1] + 1;
+}
+
+/* sum: the pass in double. size: the same of absolute values. Both start at zero. */
+static void reference(const ti_conv *v, ti_conv_pass pass, const operands *o, double *sum,
+                      double *size)
+{
+    const float *x = tc_data(o->x), *w = tc_data(o->w), *y = tc_data(o->y);
+    const int64_t cg = v->c / v->groups, kg = v->k / v->groups;
+
+    for (int64_t i = 0; i < y_len(v); i++) {
+        const int64_t k = i % v->k, q = i / v->k % v->q, p = i / v->k / v->q % v->p;
+        const int64_t n = i / v->k / v->q / v->p;
+        for (int64_t j = 0; j < v->r * v->s; j++) {
+            const int64_t h = p * v->stride[0] - v->pad[0] + j / v->s * v->dilation[0];
+            const int64_t u = q * v->stride[1] - v->pad[1] + j % v->s * v->dilation[1];
+            if (h < 0 || h >= v->h || u < 0 || u >= v->w) continue;
+            const int64_t xe = ((n * v->h + h) * v->w + u) * v->c + k / kg * cg;
+            const int64_t we = (k * v->r * v->s + j) * cg;
+            for (int64_t c = 0; c < cg; c++) {
+                const double a = pass == TI_CONV_DX ? y[i] : x[xe + c];
+                const double b = pass == TI_CONV_DW ? y[i] : w[we + c];
+                const int64_t to = pass == TI_CONV_FWD ? i : pass == TI_CONV_DX ? xe + c : we + c;
+                sum[to] += a * b;
+                size[to] += fabs(a * b);
+            }
+        }
+    }
+}
+
+typedef struct {
+    bool wino, bias, relu;
+} options;
+
+static void run(const ti_simd *simd, const ti_conv *v, ti_conv_pass pass, const operands *o,
+                tc_guarded out, const options *opt, int threads)
+{
+    ti_threads *pool = threads ? ti_threads_open(threads) : NULL;
+    const int count = ti_threads_count(pool);
+    tc_guarded scratch = tc_guard(opt->wino ? simd->wino_scratch(v, pass, count)
+                                            : simd->conv_scratch(v, pass, count));
+    const ti_conv_epilogue e = {.bias = opt->bias ? tc_data(o->bias) : NULL, .relu = opt->relu};
+    const float *x = tc_data(o->x), *w = tc_data(o->w), *y = tc_data(o->y);
+    float *to = tc_data(out);
+
+    switch (pass) {
+    case TI_CONV_FWD:
+        (opt->wino ? simd->wino_fwd : simd->conv_fwd)(pool, v, x, w, to, &e, tc_data(scratch));
+        break;
+    case TI_CONV_DX:
+        (opt->wino ? simd->wino_dx : simd->conv_dx)(pool, v, y, w, to, tc_data(scratch));
+        break;
+    case TI_CONV_DW:
+        (opt->wino ? simd->wino_dw : simd->conv_dw)(pool, v, x, y, to, tc_data(scratch));
+        break;
+    }
+    cr_assert(tc_intact(scratch), "scratch");
+    tc_release(&scratch);
+    ti_threads_close(pool);
+}
+
+/* Winograd's sums mix a tile: its errors are measured against the largest size of all. */
+static void check_values(const ti_simd *simd, const ti_conv *v, ti_conv_pass pass,
+                         const operands *o, tc_guarded out, const options *opt, const char *text)
+{
+    const int64_t n = (int64_t)(out.bytes / sizeof(float));
+    const float *got = tc_data(out), *bias = tc_data(o->bias);
+    double *sum = calloc((size_t)n + 1, sizeof *sum), *size = calloc((size_t)n + 1, sizeof *size);
+    double largest = 0;
+    const double grows =
+        opt->wino ? simd->wino_bound(v, pass) : 4 * sqrt((double)simd->conv_chain(v, pass));
+
+    cr_assert(sum && size);
+    reference(v, pass, o, sum, size);
+    for (int64_t i = 0; i < n; i++) {
+        if (pass == TI_CONV_FWD && opt->bias)
+            sum[i] += bias[i % v->k], size[i] += fabs(bias[i % v->k]);
+        if (size[i] > largest) largest = size[i];
+        if (pass == TI_CONV_FWD && opt->relu && sum[i] < 0) sum[i] = 0;
+    }
+    for (int64_t i = 0; i < n; i++)
+        cr_assert(fabs(got[i] - sum[i]) <= grows * U32 * (opt->wino ? largest : size[i]),
+                  "%s: [%ld] is %g, not %g", text, (long)i, got[i], sum[i]);
+    free(sum);
+    free(size);
+}
+
+static void check(const ti_simd *simd, const ti_conv *v, options opt, uint64_t *s)
+{
+    static const char *const names[] = {"fwd", "dx", "dw"};
+    operands o = {tc_random_floats(s, x_len(v)), tc_random_floats(s, w_len(v)),
+                  tc_random_floats(s, y_len(v)), tc_random_floats(s, v->k)};
+
+    for (ti_conv_pass pass = TI_CONV_FWD; pass <= TI_CONV_DW; pass++) {
+        const int64_t n = pass == TI_CONV_FWD ? y_len(v) : pass == TI_CONV_DX ? x_len(v) : w_len(v);
+        tc_guarded out = tc_guard((size_t)n * sizeof(float));
+        tc_guarded again = tc_guard((size_t)n * sizeof(float));
+        char text[300];
+
+        snprintf(text, sizeof text,
+                 "%s %s%s n%d %dx%dx%d k%d %dx%d /%d,%d +%d,%d *%d,%d g%d bias %d relu %d",
+                 simd->name, opt.wino ? "wino " : "", names[pass], (int)v->n, (int)v->h, (int)v->w,
+                 (int)v->c, (int)v->k, (int)v->r, (int)v->s, (int)v->stride[0], (int)v->stride[1],
+                 (int)v->pad[0], (int)v->pad[1], (int)v->dilation[0], (int)v->dilation[1],
+                 (int)v->groups, opt.bias, opt.relu);
+        run(simd, v, pass, &o, out, &opt, 0);
+        cr_assert(tc_intact(out), "%s: writes outside", text);
+        check_values(simd, v, pass, &o, out, &opt, text);
+        for (int threads = 1; threads <= 4; threads++) {
+            memset(tc_data(again), 0x7f, again.bytes);
+            run(simd, v, pass, &o, again, &opt, threads);
+            cr_assert(tc_intact(again), "%s: writes outside", text);
+            cr_assert(memcmp(tc_data(out), tc_data(again), out.bytes) == 0, "%s: %d threads", text,
+                      threads);
+        }
+        tc_release(&out), tc_release(&again);
+    }
+    tc_release(&o.x), tc_release(&o.w), tc_release(&o.y), tc_release(&o.bias);
+}
+
+static int64_t max_size(int64_t n) { return n > 0 ? n : 0; }
+
+static ti_conv random_shape(uint64_t *s)
+{
+    static const int64_t channels[] = {1, 2, 3, 5, 6, 8, 15, 16, 17, 32, 33, 40};
+    static const int64_t groups[] = {1, 1, 1, 1, 2, 3};
+    ti_conv v = {.n = tc_below(s, 4), .groups = groups[tc_below(s, 6)]};
+
+    v.c = channels[tc_below(s, 12)] * v.groups;
+    v.k = channels[tc_below(s, 12)] * v.groups;
+    if (tc_below(s, 5) == 0) v.c = v.k = v.groups = channels[tc_below(s, 12)]; /* depthwise */
+    v.r = 1 + tc_below(s, 5);
+    v.s = tc_below(s, 2) ? v.r : 1 + tc_below(s, 5);
+    for (int i = 0; i < 2; i++) {
+        v.stride[i] = 1 + tc_below(s, 2) * tc_below(s, 3);
+        v.pad[i] = tc_below(s, 4);
+        v.dilation[i] = 1 + tc_below(s, 2) * tc_below(s, 3);
+    }
+    v.h = 1 + tc_below(s, 14) + max_size(v.dilation[0] * (v.r - 1) - 2 * v.pad[0]);
+    v.w = 1 + tc_below(s, 18) + max_size(v.dilation[1] * (v.s - 1) - 2 * v.pad[1]);
+    fill_pq(&v);
+    return v;
+}
+
+static void odd_shapes(const ti_simd *simd)
+{
+    uint64_t s = 3;
+
+    for (int i = 0; i < 250; i++) {
+        const ti_conv v = random_shape(&s);
+        check(simd, &v, (options){.bias = tc_below(&s, 2), .relu = tc_below(&s, 2)}, &s);
+    }
+}
+
+/* n, h, w, c, k, r, s, stride, pad, dilation, groups: large enough for threads, several blocks. */
+static const int shapes[][11] = {
+    {4, 28, 28, 1, 6, 5, 5, 1, 2, 1, 1},    {5, 14, 14, 6, 16, 5, 5, 1, 0, 1, 1},
+    {3, 28, 28, 1, 32, 3, 3, 1, 1, 1, 1},   {2, 32, 32, 3, 64, 3, 3, 1, 1, 1, 1},
+    {2, 33, 31, 3, 24, 7, 7, 2, 3, 1, 1},   {2, 16, 16, 64, 64, 3, 3, 1, 1, 1, 1},
+    {3, 17, 15, 40, 50, 3, 3, 2, 1, 1, 1},  {2, 16, 16, 64, 128, 1, 1, 2, 0, 1, 1},
+    {1, 4, 4, 256, 256, 3, 3, 1, 1, 1, 1},  {1, 1, 1, 5000, 70, 1, 1, 1, 0, 1, 1},
+    {2, 20, 20, 64, 64, 3, 3, 1, 1, 1, 8},  {4, 40, 40, 70, 70, 3, 3, 1, 1, 1, 70},
+    {4, 41, 40, 32, 32, 5, 5, 2, 2, 1, 32}, {2, 24, 24, 20, 30, 3, 3, 1, 2, 2, 1},
+    {9, 12, 12, 9, 7, 3, 3, 1, 1, 1, 1},    {33, 12, 12, 16, 8, 3, 3, 1, 1, 1, 1},
+};
+
+static ti_conv shape_of(const int *d)
+{
+    ti_conv v = {.n = d[0], .h = d[1], .w = d[2], .c = d[3], .k = d[4], .r = d[5], .s = d[6]};
+
+    v.stride[0] = v.stride[1] = d[7];
+    v.pad[0] = v.pad[1] = d[8];
+    v.dilation[0] = v.dilation[1] = d[9];
+    v.groups = d[10];
+    fill_pq(&v);
+    return v;
+}
+
+static void large_shapes(const ti_simd *simd)
+{
+    uint64_t s = 4;
+
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const ti_conv v = shape_of(shapes[i]);
+        check(simd, &v, (options){.bias = i % 2, .relu = i % 3 == 0}, &s);
+    }
+}
+
+/* Nothing to sum: zeros, or the bias. */
+static void empty_shapes(const ti_simd *simd)
+{
+    uint64_t s = 5;
+
+    for (int i = 0; i < 5; i++) {
+        ti_conv v = {2, 5, 6, 3, 4, 3, 3, 5, 6, {1, 1}, {1, 1}, {1, 1}, 1};
+        if (i == 0) v.n = 0;
+        if (i == 1) v.c = 0;
+        if (i == 2) v.k = 0;
+        if (i == 3) v.h = 0, v.pad[0] = 2, v.p = 2;
+        if (i == 4) v.p = 0, v.h = 0;
+        check(simd, &v, (options){.bias = true}, &s);
+    }
+}
+
+static const ti_simd *table(const char *name)
+{
+    const ti_simd *simd = ti_simd_find(name);
+    if (!simd) cr_skip_test("this machine has no %s", name);
+    return simd;
+}
+
+Test(simd_conv, portable_odd_shapes) { odd_shapes(table("portable")); }
+Test(simd_conv, portable_large_shapes) { large_shapes(table("portable")); }
+Test(simd_conv, portable_empty_shapes) { empty_shapes(table("portable")); }
+Test(simd_conv, avx2_odd_shapes) { odd_shapes(table("avx2")); }
+Test(simd_conv, avx2_large_shapes) { large_shapes(table("avx2")); }
+Test(simd_conv, avx2_empty_shapes) { empty_shapes(table("avx2")); }
+Test(simd_conv, avx512_odd_shapes) { odd_shapes(table("avx512")); }
+Test(simd_conv, avx512_large_shapes) { large_shapes(table("avx512")); }
+Test(simd_conv, avx512_empty_shapes) { empty_shapes(table("avx512")); }
