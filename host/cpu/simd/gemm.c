@@ -194,7 +194,8 @@ static void gemm_direct(const ti_gemm *g, const real *a, const real *b, real *c)
         .relu = g->relu,
         .last_lanes = (int)(g->n - (nv - 1) * VL),
     };
-    (g->a_rs == 1 ? MK(mk_unit) : MK(mk_strided))[nv - 1][g->m - 1](&t);
+    mk_fn *const *fns = g->a_rs == 1 ? MK(mk_unit)[nv - 1] : MK(mk_strided)[nv - 1];
+    fns[g->m - 1](&t);
 }
 
 /* One block: all tiles of C[m x n] over one slice of k. */
