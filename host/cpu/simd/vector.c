@@ -1,0 +1,399 @@
+/*
+ * vector.c - elementwise loops and sums over runs of f32 (vector.h), in plain C that compilers
+ * vectorise: no branches, selects only.
+ *
+ * exp, tanh, sigmoid, elu share one reduction: n = round(x log2 e), r = x - n ln2 in two steps
+ * (Cody and Waite), and e^r - 1 = r + r^2 q(r), q of degree 4 (own Remez fit, 3e-9 relative on
+ * |r| <= ln2/2). Then e^x = 2^n (1 + that). Where 1 is to be subtracted again (tanh, elu), it goes
+ * into the product: 2^n (e^r - 1) + (2^n - 1), so that nothing cancels near 0.
+ */
+#include "cpu/simd/vector.h"
+
+#include <math.h>
+#include <stddef.h>
+
+#include "cpu/simd/simd.h"
+
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define FMA(a, b, c) __builtin_fmaf(a, b, c)
+#else
+#define FMA(a, b, c) ((a) * (b) + (c))
+#endif
+/* Results may lie on operands, element on element: no iteration depends on another. */
+#if defined(__clang__)
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
+INLINE uint32_t bits(float x)
+{
+    uint32_t u;
+
+    memcpy(&u, &x, 4);
+    return u;
+}
+
+INLINE float from_bits(uint32_t u)
+{
+    float x;
+
+    memcpy(&x, &u, 4);
+    return x;
+}
+
+/* 2^n for n in -126 … 127 */
+INLINE float power_of_two(int32_t n) { return from_bits((uint32_t)(n + 127) << 23); }
+
+/* e^x = 2^n (1 + p), for |x| < 2^20; NaN goes into p. */
+INLINE int32_t exp_parts(float x, float *p)
+{
+    const float magic = 0x1.8p23f, z = FMA(x, 0x1.715476p+0f, magic), n = z - magic;
+    const float r = FMA(-n, 0x1.0bfbe8p-15f, FMA(-n, 0x1.62ep-1f, x)); /* n · 0x1.62ep-1: exact */
+    float q = 0x1.6a242cp-10f;
+
+    q = FMA(q, r, 0x1.1239e2p-7f);
+    q = FMA(q, r, 0x1.5558f2p-5f);
+    q = FMA(q, r, 0x1.555492p-3f);
+    q = FMA(q, r, 0x1.fffffcp-2f);
+    *p = FMA(q, r * r, r);
+    return (int32_t)(bits(z) - 0x4b400000u);
+}
+
+/* Beyond the limits the result is 0 or infinite anyway. The scaling is in two steps, as 2^n may
+ * leave the range of normal numbers; only the second one rounds. */
+INLINE float f_exp(float x)
+{
+    float p;
+
+    x = x < -105.0f ? -105.0f : x;
+    x = x > 89.0f ? 89.0f : x;
+    const int32_t n = exp_parts(x, &p), half = n >> 1;
+    return (1.0f + p) * power_of_two(half) * power_of_two(n - half);
+}
+
+/* e^x - 1 for -60 <= x <= 60 */
+INLINE float exp_less_one(float x)
+{
+    float p;
+    const float s = power_of_two(exp_parts(x, &p));
+
+    return FMA(s, p, s - 1.0f);
+}
+
+/* With E = e^(2|x|) - 1: E / (E + 2). 1 from 9.02 on. */
+INLINE float f_tanh(float x)
+{
+    float a = fabsf(x);
+
+    a = a > 12.0f ? 12.0f : a;
+    const float e = exp_less_one(a + a);
+    return copysignf(e / (e + 2.0f), x);
+}
+
+/* With e = exp(-|x|): 1 / (1 + e), times e where x < 0. Never overflows, keeps the tail. */
+INLINE float f_sigmoid(float x)
+{
+    const float e = f_exp(-fabsf(x));
+
+    return (x < 0 ? e : 1.0f) / (1.0f + e);
+}
+
+/* x = 2^e (1 + f), f in sqrt(1/2)-1 … sqrt(2)-1; log(1 + f) = f - f^2/2 + f^3 q(f) (Moshier's
+ * Cephes). */
+INLINE float f_log(float x)
+{
+    const float up = x < 0x1p-126f ? x * 0x1p23f : x;
+    const uint32_t u = bits(up) - 0x3f3504f3u; /* sqrt(1/2) becomes exponent 0 */
+    const float e = (float)((int32_t)u >> 23) - (x < 0x1p-126f ? 23.0f : 0.0f);
+    const float f = from_bits((u & 0x007fffffu) + 0x3f3504f3u) - 1.0f, ff = f * f;
+    float q = 7.0376836292e-2f;
+
+    q = FMA(q, f, -1.1514610310e-1f);
+    q = FMA(q, f, 1.1676998740e-1f);
+    q = FMA(q, f, -1.2420140846e-1f);
+    q = FMA(q, f, 1.4249322787e-1f);
+    q = FMA(q, f, -1.6668057665e-1f);
+    q = FMA(q, f, 2.0000714765e-1f);
+    q = FMA(q, f, -2.4999993993e-1f);
+    q = FMA(q, f, 3.3333331174e-1f);
+    q = FMA(q, ff * f, e * -2.12194440e-4f);
+    float y = FMA(e, 0.693359375f, FMA(-0.5f, ff, q) + f);
+    y = x > 0x1.fffffep127f ? x : y;
+    y = x == 0 ? -INFINITY : y;
+    y = x < 0 ? NAN : y;
+    return x != x ? x : y;
+}
+
+/* x + x q(x^2) up to 0.93, 1 - exp(q(|x|)) beyond (after N. Juffa). */
+INLINE float f_erf(float x)
+{
+    const float s = x * x, t = fabsf(x), cut = t > 5.0f ? 5.0f : t;
+    float r = FMA(-1.72853470e-5f, cut, 3.83197126e-4f);
+    float q = -5.96761703e-4f;
+
+    r = FMA(r, cut * cut, FMA(-3.88396438e-3f, cut, 2.42546219e-2f));
+    r = FMA(r, cut, -1.06777877e-1f);
+    r = FMA(r, cut, -6.34846687e-1f);
+    r = FMA(r, cut, -1.28717512e-1f);
+    r = copysignf(1.0f - f_exp(FMA(r, cut, -cut)), x);
+    q = FMA(q, s, 4.99119423e-3f);
+    q = FMA(q, s, -2.67681349e-2f);
+    q = FMA(q, s, 1.12819925e-1f);
+    q = FMA(q, s, -3.76125336e-1f);
+    q = FMA(q, s, 1.28379166e-1f);
+    q = FMA(q, x, x);
+    return t > 0.927734375f ? r : q;
+}
+
+INLINE float f_sign(float x)
+{
+    const float s = (x > 0 ? 1.0f : 0.0f) - (x < 0 ? 1.0f : 0.0f);
+
+    return x != x ? x : s;
+}
+
+/* x cut to -100 … 100, where all factors have reached their limits and nothing overflows. */
+INLINE float near(float x)
+{
+    const float up = x < -100.0f ? -100.0f : x;
+
+    return up > 100.0f ? 100.0f : up;
+}
+
+INLINE float f_elu(float x, float slope)
+{
+    float low = x < -60.0f ? -60.0f : x;
+
+    low = low > 0 ? 0.0f : low;
+    const float y = slope * exp_less_one(low);
+    return x > 0 ? x : x == 0 ? slope * x : y;
+}
+
+INLINE float f_elu_d(float x, float g, float slope)
+{
+    const float low = x > 0 ? 0.0f : x, y = slope * f_exp(low) * g;
+
+    return x > 0 ? g : y;
+}
+
+INLINE float f_gelu(float x)
+{
+    const float left = x < -100.0f ? -100.0f : x;
+
+    return 0.5f * left * (1.0f + f_erf(left * 0x1.6a09e6p-1f));
+}
+
+INLINE float f_gelu_d(float x, float g)
+{
+    const float c = near(x), density = 0x1.988454p-2f * f_exp(-0.5f * c * c);
+
+    return g * FMA(c, density, 0.5f * (1.0f + f_erf(c * 0x1.6a09e6p-1f)));
+}
+
+/* sqrt(2/pi) (x + 0.044715 x^3) */
+INLINE float gelu_inner(float x) { return x * FMA(0x1.2444dep-5f, x * x, 0x1.988454p-1f); }
+
+INLINE float f_gelu_tanh(float x)
+{
+    const float left = x < -100.0f ? -100.0f : x;
+
+    return 0.5f * left * (1.0f + f_tanh(gelu_inner(left)));
+}
+
+INLINE float f_gelu_tanh_d(float x, float g)
+{
+    const float c = near(x), t = f_tanh(gelu_inner(c));
+    const float slope = FMA(0x1.b6674dp-4f, c * c, 0x1.988454p-1f);
+
+    return g * (0.5f * (1.0f + t) + 0.5f * c * FMA(-t, t, 1.0f) * slope);
+}
+
+/* ---- Loops ---- */
+
+#define ONE(name, expression)                                                                      \
+    static void one_##name(int64_t n, const float *xs, float *ys, float p, float q)                \
+    {                                                                                              \
+        (void)p;                                                                                   \
+        (void)q;                                                                                   \
+        INDEPENDENT for (int64_t i = 0; i < n; i++)                                                \
+        {                                                                                          \
+            const float x = xs[i];                                                                 \
+            ys[i] = expression;                                                                    \
+        }                                                                                          \
+    }
+#define TWO(name, expression)                                                                      \
+    static void two_##name(int64_t n, const float *as, int64_t a_step, const float *bs,            \
+                           int64_t b_step, float *ys, float p)                                     \
+    {                                                                                              \
+        (void)p;                                                                                   \
+        if (a_step && b_step) {                                                                    \
+            INDEPENDENT for (int64_t i = 0; i < n; i++)                                            \
+            {                                                                                      \
+                const float a = as[i], b = bs[i];                                                  \
+                ys[i] = expression;                                                                \
+            }                                                                                      \
+        } else if (a_step) {                                                                       \
+            const float b = *bs;                                                                   \
+            INDEPENDENT for (int64_t i = 0; i < n; i++)                                            \
+            {                                                                                      \
+                const float a = as[i];                                                             \
+                ys[i] = expression;                                                                \
+            }                                                                                      \
+        } else {                                                                                   \
+            const float a = *as;                                                                   \
+            INDEPENDENT for (int64_t i = 0; i < n; i++)                                            \
+            {                                                                                      \
+                const float b = bs[i * b_step];                                                    \
+                ys[i] = expression;                                                                \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+ONE(scale, x *p)
+ONE(shift, x + p)
+ONE(neg, -x)
+ONE(abs, fabsf(x))
+ONE(sign, f_sign(x))
+ONE(square, x *x)
+ONE(reciprocal, 1.0f / x)
+ONE(clamp, (x < p ? p : x) > q ? q : (x < p ? p : x))
+ONE(exp, f_exp(x))
+ONE(log, f_log(x))
+ONE(sqrt, sqrtf(x))
+ONE(rsqrt, 1.0f / sqrtf(x))
+ONE(erf, f_erf(x))
+ONE(tanh, f_tanh(x))
+ONE(sigmoid, f_sigmoid(x))
+ONE(relu, x <= 0 ? 0.0f : x)
+ONE(leaky_relu, x > 0 ? x : p * x)
+ONE(elu, f_elu(x, p))
+ONE(gelu, f_gelu(x))
+ONE(gelu_tanh, f_gelu_tanh(x))
+
+TWO(add, a + b)
+TWO(sub, a - b)
+TWO(mul, a *b)
+TWO(div, a / b)
+TWO(maximum, a > b ? a : (a != a ? a : b))
+TWO(minimum, a < b ? a : (a != a ? a : b))
+TWO(tanh_d, b *FMA(-a, a, 1.0f))
+TWO(sigmoid_d, b *a *(1.0f - a))
+TWO(relu_d, a > 0 ? b : 0.0f)
+TWO(leaky_relu_d, a > 0 ? b : p * b)
+TWO(elu_d, f_elu_d(a, b, p))
+TWO(gelu_d, f_gelu_d(a, b))
+TWO(gelu_tanh_d, f_gelu_tanh_d(a, b))
+
+static void choose(int64_t n, const uint8_t *c, const float *a, const float *b, float *y)
+{
+    INDEPENDENT for (int64_t i = 0; i < n; i++)
+    {
+        const float s = a[i], t = b[i];
+        y[i] = c[i] ? s : t;
+    }
+}
+
+/* ---- Sums: four accumulators of eight doubles, the same on every instruction set ---- */
+
+typedef float f8 __attribute__((vector_size(32)));
+typedef double d8 __attribute__((vector_size(64)));
+
+/* acc += eight floats, as a macro: functions must not return vectors wider than the registers. */
+#define ADD_EIGHT(acc, x)                                                                          \
+    do {                                                                                           \
+        f8 v_;                                                                                     \
+        memcpy(&v_, x, sizeof v_);                                                                 \
+        acc += __builtin_convertvector(v_, d8);                                                    \
+    } while (0)
+
+INLINE double total(const d8 acc[4])
+{
+    double lane[8];
+    const d8 s = (acc[0] + acc[1]) + (acc[2] + acc[3]);
+
+    memcpy(lane, &s, sizeof lane);
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
+static double sum(int64_t n, const float *x)
+{
+    d8 acc[4] = {{0}};
+    double rest = 0;
+
+    for (; n >= 32; n -= 32, x += 32) {
+        ADD_EIGHT(acc[0], x);
+        ADD_EIGHT(acc[1], x + 8);
+        ADD_EIGHT(acc[2], x + 16);
+        ADD_EIGHT(acc[3], x + 24);
+    }
+    for (; n >= 8; n -= 8, x += 8) ADD_EIGHT(acc[0], x);
+    for (; n > 0; n--) rest += *x++;
+    return total(acc) + rest;
+}
+
+static double sum_squares(int64_t n, const float *x, double mean)
+{
+    d8 acc[4] = {{0}};
+    double rest = 0;
+
+    for (; n >= 32; n -= 32, x += 32)
+        for (int k = 0; k < 4; k++) {
+            d8 z = -(d8){mean, mean, mean, mean, mean, mean, mean, mean};
+            ADD_EIGHT(z, x + 8 * k);
+            acc[k] += z * z;
+        }
+    for (; n > 0; n--, x++) rest += (*x - mean) * (*x - mean);
+    return total(acc) + rest;
+}
+
+static void add_to(int64_t n, const float *x, double *to)
+{
+    INDEPENDENT for (int64_t i = 0; i < n; i++) to[i] += (double)x[i];
+}
+
+static void add_squares_to(int64_t n, const float *x, const double *mean, double *to)
+{
+    INDEPENDENT for (int64_t i = 0; i < n; i++)
+    {
+        const double z = (double)x[i] - mean[i];
+        to[i] += z * z;
+    }
+}
+
+/* Once a lane holds NaN nothing compares with it, and it stays. */
+#define BEST(name, compare)                                                                        \
+    static float name(int64_t n, const float *x, float from)                                       \
+    {                                                                                              \
+        float lane[16];                                                                            \
+        for (int k = 0; k < 16; k++) lane[k] = from;                                               \
+        for (; n >= 16; n -= 16, x += 16)                                                          \
+            for (int k = 0; k < 16; k++)                                                           \
+                lane[k] = x[k] compare lane[k] ? x[k] : (x[k] != x[k] ? x[k] : lane[k]);           \
+        for (; n > 0; n--, x++) lane[0] = *x compare lane[0] || *x != *x ? *x : lane[0];           \
+        for (int k = 1; k < 16; k++)                                                               \
+            lane[0] = lane[k] compare lane[0] || lane[k] != lane[k] ? lane[k] : lane[0];           \
+        return lane[0];                                                                            \
+    }
+BEST(best_up, >)
+BEST(best_down, <)
+
+static float largest(int64_t n, const float *x, float from, int smallest)
+{
+    return smallest ? best_down(n, x, from) : best_up(n, x, from);
+}
+
+const ti_vector TI_SIMD(ti_vector) = {
+    .name = TI_ISA_NAME,
+    .one = {one_scale, one_shift, one_neg, one_abs, one_sign, one_square, one_reciprocal, one_clamp,
+            one_exp, one_log, one_sqrt, one_rsqrt, one_erf, one_tanh, one_sigmoid, one_relu,
+            one_leaky_relu, one_elu, one_gelu, one_gelu_tanh},
+    .two = {two_add, two_sub, two_mul, two_div, two_maximum, two_minimum, two_tanh_d, two_sigmoid_d,
+            two_relu_d, two_leaky_relu_d, two_elu_d, two_gelu_d, two_gelu_tanh_d},
+    .select = choose,
+    .sum = sum,
+    .sum_squares = sum_squares,
+    .add_to = add_to,
+    .add_squares_to = add_squares_to,
+    .largest = largest,
+};
