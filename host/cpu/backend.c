@@ -104,6 +104,7 @@ static const ti_row *const *cpu_row_lists(const ti_device *d, int i_list)
 
 ti_threads *ti_cpu_threads(const ti_device *d) { return d->threads; }
 const ti_simd *ti_cpu_simd(const ti_device *d) { return d->simd; }
+const ti_vector *ti_cpu_vector(const ti_device *d) { return ti_vector_for(d->simd->name); }
 
 const ti_backend ti_backend_cpu = {
     .name = "cpu",

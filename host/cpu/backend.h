@@ -7,8 +7,10 @@
 #include "base/threads.h"
 #include "core/row.h"
 #include "cpu/simd/kernels.h"
+#include "cpu/simd/vector.h"
 
 ti_threads *ti_cpu_threads(const ti_device *d);
 const ti_simd *ti_cpu_simd(const ti_device *d);
+const ti_vector *ti_cpu_vector(const ti_device *d);
 
 #endif
