@@ -196,6 +196,7 @@ static void one_sample(const ti_op *op, const ti_sample *s, void *user)
     bool any = false;
 
     if (!op->grad) return;
+    if (op->view && p->strided) return; /* a view that these strides do not allow says so */
     p->op = op;
     p->s = s;
     for (int i = 0; i < s->n_in; i++) {

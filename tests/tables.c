@@ -6,13 +6,12 @@
 
 #include "check.h"
 
-static int n_rows(const ti_row *const *lists, const char *op, bool reference)
+static int n_rows(const ti_row *const *lists, const char *op)
 {
     int n = 0;
 
     for (; *lists; lists++)
-        for (const ti_row *r = *lists; r->op; r++)
-            n += strcmp(r->op, op) == 0 && (!reference || r->body || r->run);
+        for (const ti_row *r = *lists; r->op; r++) n += strcmp(r->op, op) == 0;
     return n;
 }
 
@@ -24,12 +23,10 @@ static void each_op(void (*fn)(const ti_op *op))
 
 static void has_reference(const ti_op *op)
 {
-    cr_expect(op->view || n_rows(ti_ref_rows, op->name, true) == 1,
-              "%s: %d reference rows, one is wanted", op->name,
-              n_rows(ti_ref_rows, op->name, true));
+    cr_expect(op->view || n_rows(ti_ref_rows, op->name) >= 1, "%s: no reference row", op->name);
 }
 
-Test(tables, every_op_has_one_reference_row) { each_op(has_reference); }
+Test(tables, every_op_has_a_reference_row) { each_op(has_reference); }
 
 static void has_gradient(const ti_op *op)
 {
@@ -48,7 +45,7 @@ static void has_samples(const ti_op *op)
     for (const ti_sample *s = tc_samples(op); s->note; s++, n++)
         cr_expect(op->n_in < 0 || s->n_in == op->n_in, "%s (%s): %d inputs", op->name, s->note,
                   s->n_in);
-    cr_expect(n >= 2, "%s: %d samples", op->name, n);
+    cr_expect(n >= 1, "%s: %d samples", op->name, n);
 }
 
 Test(tables, every_op_has_samples) { each_op(has_samples); }
