@@ -165,11 +165,11 @@ is_c {
     if (layer in library) {
         if (code ~ environment && file != "host/base/env.c")
             bad("environment", "the environment is read in host/base/env.c")
-        if (code ~ printing || (code ~ /(^|[^A-Za-z0-9_])stderr/ && file != "host/base/log.c"))
+        if (code ~ printing || (code ~ /(^|[^A-Za-z0-9_])stderr/ && file != "host/core/context.c"))
             bad("prints", "the library prints nothing: " $0)
         if (code ~ ending) bad("ends", "the library ends nothing: " $0)
         if (code ~ guest) bad("guest", "the process is the caller's: " $0)
-        if (code ~ raw_memory && layer != "base" && file !~ /\/(backend|pool)[.]c$/)
+        if (code ~ raw_memory && layer != "base" && file !~ /\/(backend|pool|context)[.]c$/)
             bad("memory", "by ti_alloc, where faults are injected: " $0)
     }
     if (kind != "" && code !~ /^#/) one_list(code)

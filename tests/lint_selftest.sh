@@ -22,7 +22,7 @@ clean_tree() {
     echo '#include <stdint.h>' > include/tern/base.h
     echo '#include "tern/base.h"' > include/tern/ops.h
     lines host/base/env.c '#include <stdlib.h>' 'char *ti_env(void) { return getenv("TERN_LOG"); }'
-    lines host/base/log.c '/* printf( abort( in words */' 'void ti_log(void) { use(stderr); }'
+    lines host/core/context.c '/* printf( abort( in words */' 'void ti_log(void) { use(stderr); }'
     lines host/ops/add.c '#include "core/op.h"' '#include "tern/ops.h"' \
         'static int helper(int a)' '{' '    return a;' '}' \
         'const ti_op *const ti_ops_add[] = {NULL};' 'int tern_add(int a,' '    int b)' '{' '}'
@@ -92,7 +92,7 @@ plant prints host/base/env.c '    fputs("x", stderr);'
 plant ends host/core/apply.c '    if (x) abort();'
 plant ends host/train/fit.c '    exit (1);'
 plant guest host/train/fit.c '    signal(SIGINT, stop);'
-plant guest host/base/log.c '    setlocale(LC_ALL, "C");'
+plant guest host/core/context.c '    setlocale(LC_ALL, "C");'
 plant memory host/ops/add.c '    x = malloc(3);'
 plant one-list host/cpu/add.c 'int helper(int a)\n{\n}'
 plant one-list host/cpu/add.c 'int counter;'
