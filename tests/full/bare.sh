@@ -39,9 +39,9 @@ must_say() { # must_say WHAT FILE
 }
 
 # A user, before anything is there: all names, and the end.
-chroot "$bare" useradd -m guest
-fresh_copy /home/guest/tern
-chroot "$bare" chown -R guest /home/guest
+chroot "$bare" useradd -m -d /srv/guest guest
+fresh_copy /srv/guest/tern
+chroot "$bare" chown -R guest /srv/guest
 as_guest() {
     chroot "$bare" su - guest -c "cd tern && $1"
 }
@@ -53,13 +53,13 @@ must_say 'nothing can be built' "$scratch/none"
 must_say 'Fedora zlib-devel' "$scratch/none"
 
 # Root: everything from nothing, then nothing twice.
-fresh_copy /root/tern
-chroot "$bare" bash -c 'cd /root/tern && ./quickstart train --epochs 1' > "$scratch/first" 2>&1 || {
+fresh_copy /srv/tern
+chroot "$bare" bash -c 'cd /srv/tern && ./quickstart train --epochs 1' > "$scratch/first" 2>&1 || {
     tail -n 40 "$scratch/first"
     exit 1
 }
 must_say '^installing: ' "$scratch/first"
-chroot "$bare" bash -c 'cd /root/tern && ./quickstart train --epochs 1' > "$scratch/second" 2>&1
+chroot "$bare" bash -c 'cd /srv/tern && ./quickstart train --epochs 1' > "$scratch/second" 2>&1
 if grep -E '^(installing|Get:)' "$scratch/second"; then
     echo 'the second run installed again'
     exit 1
@@ -74,5 +74,5 @@ as_guest './quickstart train --epochs 1' > "$scratch/least" 2>&1 || {
     exit 1
 }
 must_say 'missing png.h' "$scratch/least"
-must_say 'Fashion-MNIST is in /home/guest' "$scratch/least"
+must_say 'Fashion-MNIST is in /srv/guest' "$scratch/least"
 echo "bare Debian $release: root, a second time, a user"
