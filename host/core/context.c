@@ -270,6 +270,11 @@ void tern_request_stop(tern_ctx *ctx)
     if (ctx) atomic_store_explicit(&ctx->stop, true, memory_order_relaxed);
 }
 
+void tern_stop_clear(tern_ctx *ctx)
+{
+    if (ctx) atomic_store_explicit(&ctx->stop, false, memory_order_relaxed);
+}
+
 bool tern_stop_requested(const tern_ctx *ctx)
 {
     return ctx && atomic_load_explicit(&ctx->stop, memory_order_relaxed);

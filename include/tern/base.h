@@ -146,9 +146,11 @@ TERN_API void tern_memory_peak_reset(tern_ctx *ctx);
 /* Allocations that would take more than `bytes` fail. 0: no cap. Default TERN_POOL_BYTES. */
 TERN_API void tern_memory_cap(tern_ctx *ctx, size_t bytes);
 
-/* Asks a running fit to stop after its step; safe in a signal handler and from any thread. */
+/* Asks a running fit (or the next one) to stop after its step; safe in a signal handler and from
+ * any thread. The fit that stops for it clears it. */
 TERN_API void tern_request_stop(tern_ctx *ctx);
 TERN_API bool tern_stop_requested(const tern_ctx *ctx);
+TERN_API void tern_stop_clear(tern_ctx *ctx);
 
 /* A line of the library's log (without newline). Default: stderr, if TERN_LOG asks for the topic
  * (error, info, dispatch, memory, program). */

@@ -11,12 +11,12 @@
 #ifndef TERN_TRAIN_H
 #define TERN_TRAIN_H
 
+#include "tern/data.h"
+#include "tern/nn.h"
+#include "tern/optim.h"
 #include "tern/tensor.h"
 
 TERN_BEGIN_DECLS
-
-typedef struct tern_augment tern_augment;   /* data.h */
-typedef struct tern_schedule tern_schedule; /* optim.h */
 
 /* One finished epoch. What was not measured is NaN. */
 typedef struct tern_epoch {
@@ -56,32 +56,34 @@ typedef struct tern_fit_result {
     tern_ended ended;
     int epochs;                 /* finished ones */
     int64_t steps, steps_total; /* made, over all resumes; those that were planned */
-    int64_t steps_resumed; /* of the checkpoint that this fit went on from; 0: from the start */
-    bool nothing_left;     /* the run was finished before: no step was made now */
-    int best_epoch;        /* 0: none */
+    int64_t steps_resumed;  /* of the checkpoint that this fit went on from; 0: from the start */
+    int64_t nonfinite_step; /* at which the guard tripped; 0: it did not */
+    bool nothing_left;      /* the run was finished before: no step was made now */
+    int best_epoch;         /* 0: none */
     double best_accuracy, best_loss; /* on the validation data; NaN without */
     double train_loss;               /* of the last step */
     double losses[4];     /* of the last four steps, oldest first; NaN where there were none */
     double train_seconds; /* over all resumes, validation not counted */
     int64_t images;       /* seen in training, over all resumes */
     int64_t saved_step;   /* the step of last.ckpt; -1: none */
+    char note[160];       /* a resume elsewhere than where the checkpoint was made; or "" */
 } tern_fit_result;
 
 typedef struct tern_fit_opts {
-    int epochs;                  /* 0: 1, or as many as `steps` needs */
-    int64_t steps;               /* of the whole run, over all resumes; 0: by epochs */
-    int batch;                   /* 0: 64 */
-    double smoothing;            /* of the labels */
-    const tern_augment *augment; /* of the training images; NULL: none */
-    tern_schedule *schedule;     /* of the learning rate; NULL: constant */
-    tern_data *validate;         /* scored after each epoch; NULL: none */
-    int patience;                /* epochs without a lower validation loss; 0: no early stop */
-    const char *run_dir;         /* NULL: nothing is written */
-    bool resume;                 /* go on from run_dir/last.ckpt; without that file start at 0 */
-    int64_t save_every;          /* steps between checkpoints; 0: at the ends of epochs only */
-    int64_t log_every;           /* steps between lines of steps.jsonl; 0: 50 */
-    bool allow_nonfinite;        /* the guard is off */
-    const char *const *metadata; /* name, value, name, … NULL: goes into best.safetensors */
+    int epochs;                    /* 0: 1, or as many as `steps` needs */
+    int64_t steps;                 /* of the whole run, over all resumes; 0: by epochs */
+    int batch;                     /* 0: 64 */
+    double smoothing;              /* of the labels */
+    const tern_augment *augment;   /* of the training images; NULL: none */
+    const tern_schedule *schedule; /* of the learning rate; NULL: constant */
+    tern_data *validate;           /* scored after each epoch; NULL: none */
+    int patience;                  /* epochs without a lower validation loss; 0: no early stop */
+    const char *run_dir;           /* NULL: nothing is written */
+    bool resume;                   /* go on from run_dir/last.ckpt; without that file start at 0 */
+    int64_t save_every;            /* steps between checkpoints; 0: at the ends of epochs only */
+    int64_t log_every;             /* steps between lines of steps.jsonl; 0: 50 */
+    bool allow_nonfinite;          /* the guard is off */
+    const char *const *metadata;   /* name, value, name, … NULL: goes into best.safetensors */
     void (*on_epoch)(const tern_epoch *epoch, void *user);
     tern_wish (*on_step)(const tern_progress *at, void *user);
     void *user;
@@ -93,8 +95,8 @@ typedef struct tern_fit_opts {
  * A resume of a finished run makes no step and is TERN_OK. Fails with TERN_E_STOPPED when it was
  * asked to stop (a checkpoint of that very step was saved) and with TERN_E_VALUE when the guard
  * found a value that is not finite: the text names the first one, the weights are those before
- * that step, and last.ckpt stays as it was saved last. net keeps the last weights; the best are in
- * the folder.
+ * that step, and last.ckpt stays as it was saved last (one is written if there was none). net keeps
+ * the last weights; the best are in the folder.
  */
 TERN_API TERN_CHECKED tern_status tern_fit(tern_ctx *ctx, tern_module *net, tern_optim *opt,
                                            tern_data *data, const tern_fit_opts *opts);
