@@ -1,85 +1,62 @@
 /*
- * philox.h - the one random generator: Philox4x32-10 (Salmon et al. 2011), for C and CUDA.
+ * random.h - streams of numbers out of philox.h, for .c and .cu alike.
  *
  * A number is a function of (seed, purpose, counter, element) and of nothing else. Reals are made
  * of integers by exact steps, fma and square roots, without the math library, so the bits are the
  * same everywhere.
  */
-#ifndef TI_PHILOX_H
-#define TI_PHILOX_H
+#ifndef TI_RANDOM_H
+#define TI_RANDOM_H
 
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
-#ifdef __CUDACC__
-#define TI_BOTH static inline __host__ __device__
-#else
-#define TI_BOTH static inline
-#endif
-
-typedef struct {
-    uint32_t w[4];
-} ti_words;
-
-TI_BOTH ti_words ti_philox(ti_words c, uint32_t k0, uint32_t k1)
-{
-    for (int round = 0; round < 10; round++) {
-        const uint64_t a = (uint64_t)0xD2511F53 * c.w[0], b = (uint64_t)0xCD9E8D57 * c.w[2];
-        const ti_words next = {{(uint32_t)(b >> 32) ^ c.w[1] ^ k0, (uint32_t)b,
-                                (uint32_t)(a >> 32) ^ c.w[3] ^ k1, (uint32_t)a}};
-        c = next;
-        k0 += 0x9E3779B9;
-        k1 += 0xBB67AE85;
-    }
-    return c;
-}
+#include "base/philox.h"
 
 /* The numbers of one (seed, purpose, counter): 2^64 blocks of four words. */
 typedef struct {
-    uint32_t key[2];
-    uint64_t counter;
+    uint64_t key, counter;
 } ti_stream;
 
 /* Seed and purpose are hashed into the key: all their bits count. */
-TI_BOTH ti_stream ti_stream_of(int64_t seed, int64_t purpose, int64_t counter)
+TI_PHILOX ti_stream ti_stream_of(int64_t seed, int64_t purpose, int64_t counter)
 {
-    const uint64_t s = (uint64_t)seed, p = (uint64_t)purpose;
-    const ti_words c = {{(uint32_t)p, (uint32_t)(p >> 32), 0x74657264, 0x6e72}};
-    const ti_words k = ti_philox(c, (uint32_t)s, (uint32_t)(s >> 32));
-    const ti_stream stream = {{k.w[0], k.w[1]}, (uint64_t)counter};
+    const uint64_t p = (uint64_t)purpose;
+    const ti_philox4 c = {{(uint32_t)p, (uint32_t)(p >> 32), 0x74657264, 0x6e72}};
+    const ti_philox4 k = ti_philox(c, (uint64_t)seed);
+    const ti_stream stream = {(uint64_t)k.x[1] << 32 | k.x[0], (uint64_t)counter};
 
     return stream;
 }
 
-TI_BOTH ti_words ti_stream_block(const ti_stream *s, uint64_t block)
+TI_PHILOX ti_philox4 ti_stream_block(const ti_stream *s, uint64_t block)
 {
-    const ti_words c = {{(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)s->counter,
+    const ti_philox4 c = {{(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)s->counter,
                          (uint32_t)(s->counter >> 32)}};
 
-    return ti_philox(c, s->key[0], s->key[1]);
+    return ti_philox(c, s->key);
 }
 
 /* 32 bits for element i (four elements a block); 64 bits for element i (two a block). */
-TI_BOTH uint32_t ti_bits32(const ti_stream *s, uint64_t i)
+TI_PHILOX uint32_t ti_bits32(const ti_stream *s, uint64_t i)
 {
-    return ti_stream_block(s, i / 4).w[i % 4];
+    return ti_stream_block(s, i / 4).x[i % 4];
 }
-TI_BOTH uint64_t ti_pair(ti_words b, int half)
+TI_PHILOX uint64_t ti_pair(ti_philox4 b, int half)
 {
-    return (uint64_t)b.w[2 * half + 1] << 32 | b.w[2 * half];
+    return (uint64_t)b.x[2 * half + 1] << 32 | b.x[2 * half];
 }
-TI_BOTH uint64_t ti_bits64(const ti_stream *s, uint64_t i)
+TI_PHILOX uint64_t ti_bits64(const ti_stream *s, uint64_t i)
 {
     return ti_pair(ti_stream_block(s, i / 2), (int)(i % 2));
 }
 
 /* 0 … 1, 1 excluded. */
-TI_BOTH float ti_unit_f32(uint32_t bits) { return (float)(bits >> 8) * 0x1p-24f; }
-TI_BOTH double ti_unit_f64(uint64_t bits) { return (double)(bits >> 11) * 0x1p-53; }
+TI_PHILOX float ti_unit_f32(uint32_t bits) { return (float)(bits >> 8) * 0x1p-24f; }
+TI_PHILOX double ti_unit_f64(uint64_t bits) { return (double)(bits >> 11) * 0x1p-53; }
 
 /* a … b, b excluded, although a + (b - a) u may round up to it. */
-TI_BOTH float ti_between_f32(float a, float b, float u)
+TI_PHILOX float ti_between_f32(float a, float b, float u)
 {
     const float x = fmaf(b - a, u, a);
 
@@ -91,7 +68,7 @@ TI_BOTH float ti_between_f32(float a, float b, float u)
     memcpy(&below, &bits, sizeof below);
     return below;
 }
-TI_BOTH double ti_between_f64(double a, double b, double u)
+TI_PHILOX double ti_between_f64(double a, double b, double u)
 {
     const double x = fma(b - a, u, a);
 
@@ -105,7 +82,7 @@ TI_BOTH double ti_between_f64(double a, double b, double u)
 }
 
 /* log of a positive normal number within 1e-15 of it: x = m 2^e, f = (m-1)/(m+1), 2 atanh f. */
-TI_BOTH double ti_log(double x)
+TI_PHILOX double ti_log(double x)
 {
     uint64_t bits;
     memcpy(&bits, &x, sizeof bits);
@@ -125,7 +102,7 @@ TI_BOTH double ti_log(double x)
 }
 
 /* Quotient of two polynomials of degree 7 in r. */
-TI_BOTH double ti_quotient(const double num[8], const double den[8], double r)
+TI_PHILOX double ti_quotient(const double num[8], const double den[8], double r)
 {
     double n = num[7], d = den[7];
 
@@ -138,7 +115,7 @@ TI_BOTH double ti_quotient(const double num[8], const double den[8], double r)
 
 /* The standard normal number of a share of 2^-53 … 1 - 2^-53: the inverse of its distribution
  * (Wichura 1988, algorithm AS 241), within 1e-15 of it. */
-TI_BOTH double ti_normal_of(uint64_t bits)
+TI_PHILOX double ti_normal_of(uint64_t bits)
 {
     const double a[8] = {3.3871328727963666080e0, 1.3314166789178437745e+2,
                          1.9715909503065514427e+3, 1.3731693765509461125e+4,
@@ -176,6 +153,6 @@ TI_BOTH double ti_normal_of(uint64_t bits)
 }
 
 /* What dropout compares 32 random bits with: an element goes where they are below. */
-TI_BOTH uint32_t ti_dropout_cut(double p) { return (uint32_t)(p * 4294967296.0); }
+TI_PHILOX uint32_t ti_dropout_cut(double p) { return (uint32_t)(p * 4294967296.0); }
 
 #endif

@@ -2,9 +2,9 @@
  * random.c - uniform, normal, dropout: numbers of (seed, purpose, counter, element), no state.
  */
 #include <math.h>
-#include <string.h>
 
 #include "ops/common.h"
+#include "ops/rules.h"
 
 static const ti_field random_fields[] = {
     TI_FIELD(tern_random_opts, TI_I64, seed, 1, 0),
@@ -30,18 +30,11 @@ static tern_status check_counter(const ti_call *c, int i)
 static tern_status random_shape(ti_call *c)
 {
     const tern_random_opts *o = c->opts;
-    tern_shape s = {0};
-    char text[160];
+    tern_shape s;
 
     TI_TRY(check_counter(c, 0));
-    if (o->rank < 0 || o->rank > TERN_RANK)
-        return ti_fail(c->ctx, TERN_E_ARGUMENT, "%s: rank %lld is not in 0 … %d", c->op->name,
-                       (long long)o->rank, TERN_RANK);
-    s.rank = (int)o->rank;
-    memcpy(s.dim, o->dim, (size_t)s.rank * sizeof s.dim[0]);
-    if (tern_count(s) < 0)
-        return ti_fail(c->ctx, TERN_E_SHAPE, "%s: shape %s", c->op->name,
-                       tern_shape_text(text, s));
+    TI_TRY(ti_shape_of(c, o->rank, o->dim, &s));
+    TI_TRY(ti_countable(c, s));
     if (o->type != TERN_F32 && o->type != TERN_F64)
         return ti_fail(c->ctx, TERN_E_TYPE, "%s: type %d is neither f32 nor f64", c->op->name,
                        o->type);
