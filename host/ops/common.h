@@ -13,18 +13,21 @@
     {                                                                                              \
         (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), { __VA_ARGS__ }                 \
     }
-#define TI_NORMAL(...) {TI_DIMS(__VA_ARGS__), TI_S_NORMAL, 0}
-#define TI_NOTHING {{0}, TI_S_NONE, 0}
+#define TI_NORMAL(...)                                                                             \
+    {                                                                                              \
+        TI_DIMS(__VA_ARGS__), TI_S_NORMAL, 0                                                       \
+    }
+#define TI_NOTHING                                                                                 \
+    {                                                                                              \
+        {0}, TI_S_NONE, 0                                                                          \
+    }
 
 /*
  * |computed - exact| <= u · ti_sum_error(L) · sum |terms| for a sum whose terms pass through at
  * most L roundings: L + 1 always (to first order, the last rounding included), and 6 sqrt(L + 1)
  * but with probability 2 exp(-18) = 3e-8 for each rounding error (Higham and Mary 2019, lambda 6).
  */
-static inline double ti_sum_error(double L)
-{
-    return L < 35 ? L + 1 : 6 * sqrt(L + 1);
-}
+static inline double ti_sum_error(double L) { return L < 35 ? L + 1 : 6 * sqrt(L + 1); }
 
 /* |a| + |b|, elementwise with broadcasting. */
 static inline tern_tensor *ti_abs_sum(tern_ctx *ctx, tern_tensor *a, tern_tensor *b)

@@ -50,8 +50,7 @@ tern_status ti_conv2d_extents(const ti_call *c, const tern_conv2d_opts *o, tern_
         if (y->dim[2 + a] < 1)
             return ti_fail(c->ctx, TERN_E_SHAPE,
                            "%s: a filter of %lld %s, %d apart, exceeds %lld with pads of %d", op,
-                           (long long)v.size, axis, o->dilation[a], (long long)v.extent,
-                           o->pad[a]);
+                           (long long)v.size, axis, o->dilation[a], (long long)v.extent, o->pad[a]);
     }
     if (tern_count(*y) < 0)
         return ti_fail(c->ctx, TERN_E_SHAPE, "%s: the result has more than 2^63 elements", op);
@@ -147,8 +146,7 @@ static tern_tensor *conv_bound(const ti_call *c, int i_out, double L)
     (void)i_out;
     return tern_scale(
         ctx,
-        ti_apply1(ctx, c->op, c->opts, 2,
-                  TI_IN(tern_abs(ctx, c->in[0]), tern_abs(ctx, c->in[1]))),
+        ti_apply1(ctx, c->op, c->opts, 2, TI_IN(tern_abs(ctx, c->in[0]), tern_abs(ctx, c->in[1]))),
         ti_sum_error(L));
 }
 
@@ -157,18 +155,12 @@ static double flops(tern_shape y, tern_shape w)
 {
     return 2.0 * (double)tern_count(y) * (double)(w.dim[1] * w.dim[2] * w.dim[3]);
 }
-static double conv_flops(const ti_call *c)
-{
-    return flops(c->meta[0].shape, c->in[1]->m.shape);
-}
+static double conv_flops(const ti_call *c) { return flops(c->meta[0].shape, c->in[1]->m.shape); }
 static double conv_dx_flops(const ti_call *c)
 {
     return flops(c->in[0]->m.shape, c->in[1]->m.shape);
 }
-static double conv_dw_flops(const ti_call *c)
-{
-    return flops(c->in[1]->m.shape, c->meta[0].shape);
-}
+static double conv_dw_flops(const ti_call *c) { return flops(c->in[1]->m.shape, c->meta[0].shape); }
 
 /* Each geometry once: as options of conv2d, and with the shapes that the adjoints return. */
 static const tern_conv2d_opts plain = {0}, strided = {.stride = {2, 1}, .pad = {1, 2}},
@@ -186,28 +178,48 @@ static const ti_sample conv_samples[] = {
     TI_SAMPLES_END,
 };
 static const ti_sample conv_dx_samples[] = {
-    {"valid", 2, {TI_NORMAL(2, 4, 3, 2), TI_NORMAL(4, 3, 3, 3)},
+    {"valid",
+     2,
+     {TI_NORMAL(2, 4, 3, 2), TI_NORMAL(4, 3, 3, 3)},
      &(tern_conv2d_opts){.shape = {2, 3, 5, 4}}},
-    {"strided: one row of x is not read", 2, {TI_NORMAL(1, 3, 4, 9), TI_NORMAL(3, 2, 3, 2)},
+    {"strided: one row of x is not read",
+     2,
+     {TI_NORMAL(1, 3, 4, 9), TI_NORMAL(3, 2, 3, 2)},
      &(tern_conv2d_opts){.stride = {2, 1}, .pad = {1, 2}, .shape = {1, 2, 8, 6}}},
-    {"dilated, groups", 2, {TI_NORMAL(2, 6, 6, 5), TI_NORMAL(6, 2, 3, 2)},
+    {"dilated, groups",
+     2,
+     {TI_NORMAL(2, 6, 6, 5), TI_NORMAL(6, 2, 3, 2)},
      &(tern_conv2d_opts){.dilation = {2, 3}, .pad = {2, 0}, .groups = 2, .shape = {2, 4, 6, 8}}},
-    {"3x3, more tiles", 2, {TI_NORMAL(2, 5, 9, 7), TI_NORMAL(5, 4, 3, 3)},
+    {"3x3, more tiles",
+     2,
+     {TI_NORMAL(2, 5, 9, 7), TI_NORMAL(5, 4, 3, 3)},
      &(tern_conv2d_opts){.pad = {1, 1}, .shape = {2, 4, 9, 7}}},
-    {"empty batch", 2, {TI_NORMAL(0, 4, 3, 3), TI_NORMAL(4, 3, 3, 3)},
+    {"empty batch",
+     2,
+     {TI_NORMAL(0, 4, 3, 3), TI_NORMAL(4, 3, 3, 3)},
      &(tern_conv2d_opts){.shape = {0, 3, 5, 5}}},
     TI_SAMPLES_END,
 };
 static const ti_sample conv_dw_samples[] = {
-    {"valid", 2, {TI_NORMAL(2, 3, 5, 4), TI_NORMAL(2, 4, 3, 2)},
+    {"valid",
+     2,
+     {TI_NORMAL(2, 3, 5, 4), TI_NORMAL(2, 4, 3, 2)},
      &(tern_conv2d_opts){.shape = {4, 3, 3, 3}}},
-    {"strided: one row of x is not read", 2, {TI_NORMAL(1, 2, 8, 6), TI_NORMAL(1, 3, 4, 9)},
+    {"strided: one row of x is not read",
+     2,
+     {TI_NORMAL(1, 2, 8, 6), TI_NORMAL(1, 3, 4, 9)},
      &(tern_conv2d_opts){.stride = {2, 1}, .pad = {1, 2}, .shape = {3, 2, 3, 2}}},
-    {"depthwise", 2, {TI_NORMAL(2, 5, 4, 5), TI_NORMAL(2, 10, 4, 5)},
+    {"depthwise",
+     2,
+     {TI_NORMAL(2, 5, 4, 5), TI_NORMAL(2, 10, 4, 5)},
      &(tern_conv2d_opts){.pad = {1, 1}, .groups = 5, .shape = {10, 1, 3, 3}}},
-    {"3x3, more tiles", 2, {TI_NORMAL(2, 4, 9, 7), TI_NORMAL(2, 5, 9, 7)},
+    {"3x3, more tiles",
+     2,
+     {TI_NORMAL(2, 4, 9, 7), TI_NORMAL(2, 5, 9, 7)},
      &(tern_conv2d_opts){.pad = {1, 1}, .shape = {5, 4, 3, 3}}},
-    {"empty batch gives zeros", 2, {TI_NORMAL(0, 3, 5, 5), TI_NORMAL(0, 4, 3, 3)},
+    {"empty batch gives zeros",
+     2,
+     {TI_NORMAL(0, 3, 5, 5), TI_NORMAL(0, 4, 3, 3)},
      &(tern_conv2d_opts){.shape = {4, 3, 3, 3}}},
     TI_SAMPLES_END,
 };

@@ -134,11 +134,10 @@ static tern_tensor *mass(const ti_call *c, tern_tensor *weight)
     const tern_type type = tern_type_of(c->in[0]);
 
     if (!by_class(c->in[1]) || (!weight && !((const tern_cross_entropy_opts *)c->opts)->has_ignore))
-        return tern_fill(ctx, type, TI_SCALAR,
-                         (double)tern_count(places(tern_shape_of(c->in[0]))));
+        return tern_fill(ctx, type, TI_SCALAR, (double)tern_count(places(tern_shape_of(c->in[0]))));
     const classes t = classes_of(c);
-    tern_tensor *w = weight ? tern_take(ctx, weight, t.index)
-                            : tern_fill(ctx, type, tern_shape_of(t.index), 1);
+    tern_tensor *w =
+        weight ? tern_take(ctx, weight, t.index) : tern_fill(ctx, type, tern_shape_of(t.index), 1);
     return tern_sum(ctx, where_counts(c, t, w), NULL);
 }
 
@@ -156,8 +155,7 @@ static tern_tensor *loss_of(const ti_call *c, tern_tensor *lp, tern_tensor *targ
         const classes t = classes_of(c);
         loss = tern_gather(ctx, wlp, t.index, &(tern_axis_opts){1});
         loss = tern_scale(ctx, loss, -(1 - o->smoothing));
-        if (even > 0)
-            loss = tern_sub(ctx, loss, tern_scale(ctx, tern_sum(ctx, wlp, &over), even));
+        if (even > 0) loss = tern_sub(ctx, loss, tern_scale(ctx, tern_sum(ctx, wlp, &over), even));
         loss = where_counts(c, t, loss);
     } else {
         tern_tensor *t = tern_scale(ctx, target, 1 - o->smoothing);
@@ -301,9 +299,18 @@ static tern_tensor *ce_d_bound(const ti_call *c, int i_out, double L)
 
 static void ce_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d);
 
-#define TI_CLASSES(limit, ...) {TI_DIMS(__VA_ARGS__), TI_S_INDEX, limit}
-#define TI_SPREAD(...) {TI_DIMS(__VA_ARGS__), TI_S_POSITIVE, 0}
-#define TI_PROB(...) {TI_DIMS(__VA_ARGS__), TI_S_PROB, 0}
+#define TI_CLASSES(limit, ...)                                                                     \
+    {                                                                                              \
+        TI_DIMS(__VA_ARGS__), TI_S_INDEX, limit                                                    \
+    }
+#define TI_SPREAD(...)                                                                             \
+    {                                                                                              \
+        TI_DIMS(__VA_ARGS__), TI_S_POSITIVE, 0                                                     \
+    }
+#define TI_PROB(...)                                                                               \
+    {                                                                                              \
+        TI_DIMS(__VA_ARGS__), TI_S_PROB, 0                                                         \
+    }
 static const tern_cross_entropy_opts smooth = {.smoothing = 0.1},
                                      sum = {.reduction = TERN_REDUCE_SUM},
                                      none = {.reduction = TERN_REDUCE_NONE, .smoothing = 0.2},
@@ -320,15 +327,22 @@ static const ti_sample ce_samples[] = {
     TI_SAMPLES_END,
 };
 static const ti_sample ce_d_samples[] = {
-    {"classes", 5,
-     {TI_NORMAL(5, 10), TI_CLASSES(10, 5), TI_NOTHING, {{0}, TI_S_NORMAL, 0}, TI_NOTHING}, NULL},
-    {"weights, ignoring", 5,
+    {"classes",
+     5,
+     {TI_NORMAL(5, 10), TI_CLASSES(10, 5), TI_NOTHING, {{0}, TI_S_NORMAL, 0}, TI_NOTHING},
+     NULL},
+    {"weights, ignoring",
+     5,
      {TI_NORMAL(9, 4), TI_CLASSES(4, 9), TI_SPREAD(4), {{0}, TI_S_NORMAL, 0}, TI_NOTHING},
      &ignoring},
-    {"not reduced", 5,
-     {TI_NORMAL(2, 3, 4), TI_CLASSES(3, 2, 4), TI_SPREAD(3), TI_NORMAL(2, 4), TI_NOTHING}, &none},
-    {"probabilities", 5,
-     {TI_NORMAL(4, 5), TI_PROB(4, 5), TI_SPREAD(5), {{0}, TI_S_NORMAL, 0}, TI_NOTHING}, &smooth},
+    {"not reduced",
+     5,
+     {TI_NORMAL(2, 3, 4), TI_CLASSES(3, 2, 4), TI_SPREAD(3), TI_NORMAL(2, 4), TI_NOTHING},
+     &none},
+    {"probabilities",
+     5,
+     {TI_NORMAL(4, 5), TI_PROB(4, 5), TI_SPREAD(5), {{0}, TI_S_NORMAL, 0}, TI_NOTHING},
+     &smooth},
     TI_SAMPLES_END,
 };
 

@@ -53,8 +53,7 @@ static tern_status check_inputs(const ti_call *c)
     if (!(o->eps >= 0))
         return ti_fail(c->ctx, TERN_E_ARGUMENT, "%s: eps %g < 0", c->op->name, o->eps);
     for (int i = 1; i < 3; i++)
-        if (c->in[i] && !tern_same_shape(c->in[i]->m.shape, trailing(c)))
-            return ti_misfit(c, 0, i);
+        if (c->in[i] && !tern_same_shape(c->in[i]->m.shape, trailing(c))) return ti_misfit(c, 0, i);
     return TERN_OK;
 }
 
@@ -105,8 +104,7 @@ static stats stats_of(const ti_call *c, double L)
     t.inv = tern_rsqrt(ctx, v);
     t.r = tern_shift(ctx, tern_scale(ctx, tern_div(ctx, v_err, v), 0.5), 3);
     t.h = tern_mul(ctx, z, t.inv);
-    t.h_err = tern_add(ctx, tern_mul(ctx, z_err, t.inv),
-                       tern_mul(ctx, tern_abs(ctx, t.h), t.r));
+    t.h_err = tern_add(ctx, tern_mul(ctx, z_err, t.inv), tern_mul(ctx, tern_abs(ctx, t.h), t.r));
     return t;
 }
 
@@ -146,8 +144,7 @@ static tern_tensor *layer_d_bound(const ti_call *c, int i_out, double L)
 
     if (i_out > 0) {
         tern_tensor *b = tern_abs(ctx, g);
-        if (i_out == 1)
-            b = tern_mul(ctx, b, tern_add(ctx, t.h_err, tern_scale(ctx, h, e + 2)));
+        if (i_out == 1) b = tern_mul(ctx, b, tern_add(ctx, t.h_err, tern_scale(ctx, h, e + 2)));
         else b = tern_scale(ctx, b, e);
         return rows.axes ? tern_sum(ctx, b, &rows) : b;
     }
@@ -166,8 +163,7 @@ static tern_tensor *layer_d_bound(const ti_call *c, int i_out, double L)
 
 static void layer_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d);
 
-static const tern_layer_norm_opts two = {.axes = 2, .has_eps = 1, .eps = 0.1},
-                                  all = {.axes = 2};
+static const tern_layer_norm_opts two = {.axes = 2, .has_eps = 1, .eps = 0.1}, all = {.axes = 2};
 static const ti_sample layer_samples[] = {
     {"last axis", 3, {TI_NORMAL(3, 4, 7), TI_NORMAL(7), TI_NORMAL(7)}, NULL},
     {"two axes", 3, {TI_NORMAL(5, 3, 4), TI_NORMAL(3, 4), TI_NORMAL(3, 4)}, &two},
@@ -178,13 +174,16 @@ static const ti_sample layer_samples[] = {
     TI_SAMPLES_END,
 };
 static const ti_sample layer_d_samples[] = {
-    {"last axis", 6,
+    {"last axis",
+     6,
      {TI_NORMAL(3, 4, 7), TI_NORMAL(7), TI_NORMAL(7), TI_NORMAL(3, 4, 7), TI_NOTHING, TI_NOTHING},
      NULL},
-    {"two axes, no beta", 6,
+    {"two axes, no beta",
+     6,
      {TI_NORMAL(5, 3, 4), TI_NORMAL(3, 4), TI_NOTHING, TI_NORMAL(5, 3, 4), TI_NOTHING, TI_NOTHING},
      &two},
-    {"neither", 6,
+    {"neither",
+     6,
      {TI_NORMAL(4, 9), TI_NOTHING, TI_NOTHING, TI_NORMAL(4, 9), TI_NOTHING, TI_NOTHING},
      NULL},
     TI_SAMPLES_END,
@@ -234,8 +233,7 @@ tern_tensor *tern_layer_norm(tern_ctx *ctx, tern_tensor *x, tern_tensor *gamma, 
                              const tern_layer_norm_opts *opts)
 {
     tern_tensor *out[TI_OUTS] = {NULL};
-    const tern_status status =
-        ti_apply(ctx, &layer_norm, opts, 3, TI_IN(x, gamma, beta), 7, out);
+    const tern_status status = ti_apply(ctx, &layer_norm, opts, 3, TI_IN(x, gamma, beta), 7, out);
 
     return status == TERN_OK ? out[0] : NULL;
 }

@@ -102,8 +102,7 @@ static tern_tensor *linear_d_bound(const ti_call *c, int i_out, double L)
 
     if (i_out == 0) s = tern_matmul(ctx, h, tern_abs(ctx, c->in[1]));
     else if (i_out == 1)
-        s = tern_matmul(ctx, tern_transpose(ctx, h, 0, 1),
-                        as_rows(ctx, tern_abs(ctx, c->in[0])));
+        s = tern_matmul(ctx, tern_transpose(ctx, h, 0, 1), as_rows(ctx, tern_abs(ctx, c->in[0])));
     else s = tern_sum(ctx, h, &(tern_reduce_opts){.axes = 1});
     s = tern_scale(ctx, s, ti_sum_error(L) + 4);
     return i_out == 0 ? tern_reshape(ctx, s, c->in[0]->m.shape) : s;
@@ -126,14 +125,22 @@ static const ti_sample linear_samples[] = {
     TI_SAMPLES_END,
 };
 static const ti_sample linear_d_samples[] = {
-    {"bias", 5, {TI_NORMAL(5, 7), TI_NORMAL(3, 7), TI_NORMAL(3), TI_NORMAL(5, 3), TI_NOTHING},
+    {"bias",
+     5,
+     {TI_NORMAL(5, 7), TI_NORMAL(3, 7), TI_NORMAL(3), TI_NORMAL(5, 3), TI_NOTHING},
      &none},
-    {"tanh", 5, {TI_NORMAL(4, 6), TI_NORMAL(5, 6), TI_NORMAL(5), TI_NORMAL(4, 5), TI_NOTHING},
+    {"tanh",
+     5,
+     {TI_NORMAL(4, 6), TI_NORMAL(5, 6), TI_NORMAL(5), TI_NORMAL(4, 5), TI_NOTHING},
      &tangent},
-    {"no bias, sigmoid", 5,
-     {TI_NORMAL(2, 3, 4), TI_NORMAL(5, 4), TI_NOTHING, TI_NORMAL(2, 3, 5), TI_NOTHING}, &sigmoid},
-    {"empty batch", 5,
-     {TI_NORMAL(0, 3), TI_NORMAL(2, 3), TI_NORMAL(2), TI_NORMAL(0, 2), TI_NOTHING}, &relu},
+    {"no bias, sigmoid",
+     5,
+     {TI_NORMAL(2, 3, 4), TI_NORMAL(5, 4), TI_NOTHING, TI_NORMAL(2, 3, 5), TI_NOTHING},
+     &sigmoid},
+    {"empty batch",
+     5,
+     {TI_NORMAL(0, 3), TI_NORMAL(2, 3), TI_NORMAL(2), TI_NORMAL(0, 2), TI_NOTHING},
+     &relu},
     TI_SAMPLES_END,
 };
 

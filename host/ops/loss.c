@@ -136,18 +136,17 @@ static tern_tensor *log_softmax_d_bound(const ti_call *c, int i_out, double L)
     tern_tensor *err = tern_scale(ctx, tern_shift(ctx, t.p_err, ti_sum_error(L) + 4), 2);
 
     (void)i_out;
-    return tern_shift(ctx,
-                      tern_add(ctx, tern_mul(ctx, tern_mul(ctx, t.p, sum), err),
-                               tern_scale(ctx, g, 2)),
-                      coarse);
+    return tern_shift(
+        ctx, tern_add(ctx, tern_mul(ctx, tern_mul(ctx, t.p, sum), err), tern_scale(ctx, g, 2)),
+        coarse);
 }
 
 static void softmax_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d);
 static void log_softmax_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d);
 
 /* mse(x, target): an ordinary op of both. */
-static const ti_field mse_fields[] = {
-    TI_FIELD_NAMES(tern_mse_opts, reduction, "mean|sum|none"), {0}};
+static const ti_field mse_fields[] = {TI_FIELD_NAMES(tern_mse_opts, reduction, "mean|sum|none"),
+                                      {0}};
 
 static tern_status mse_shape(ti_call *c)
 {
@@ -308,8 +307,7 @@ tern_tensor *tern_log_softmax(tern_ctx *ctx, tern_tensor *x, const tern_axis_opt
 {
     return ti_apply1(ctx, &log_softmax, opts, 1, &x);
 }
-tern_tensor *tern_mse(tern_ctx *ctx, tern_tensor *x, tern_tensor *target,
-                      const tern_mse_opts *opts)
+tern_tensor *tern_mse(tern_ctx *ctx, tern_tensor *x, tern_tensor *target, const tern_mse_opts *opts)
 {
     return ti_apply1(ctx, &mse, opts, 2, TI_IN(x, target));
 }

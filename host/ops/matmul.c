@@ -47,8 +47,7 @@ static void matmul_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d
     tern_ctx *ctx = c->ctx;
     tern_tensor *a = c->in[0], *b = c->in[1];
 
-    if (c->wants[0])
-        d[0] = ti_fold(ctx, tern_matmul(ctx, g[0], tern_transpose(ctx, b, -2, -1)), a);
+    if (c->wants[0]) d[0] = ti_fold(ctx, tern_matmul(ctx, g[0], tern_transpose(ctx, b, -2, -1)), a);
     if (!c->wants[1]) return;
     if (b->m.shape.rank == 2) /* one b for all: one long product instead of a sum of many */
         d[1] = tern_matmul(ctx, tern_transpose(ctx, flat(ctx, a), 0, 1), flat(ctx, g[0]));

@@ -57,9 +57,8 @@ static tern_status check_count(const ti_call *c)
     char text[160];
 
     if (n >= 2 || c->in[0]->m.shape.dim[1] == 0) return TERN_OK;
-    return ti_fail(c->ctx, TERN_E_SHAPE,
-                   "%s: x %s has %g values per channel; a variance needs two", c->op->name,
-                   tern_shape_text(text, c->in[0]->m.shape), n);
+    return ti_fail(c->ctx, TERN_E_SHAPE, "%s: x %s has %g values per channel; a variance needs two",
+                   c->op->name, tern_shape_text(text, c->in[0]->m.shape), n);
 }
 
 /* batch_norm: y, new_mean, new_var; hints: the batch's mean and 1/deviation. */
@@ -181,23 +180,21 @@ static tern_tensor *norm_d_bound(const ti_call *c, int i_out, double L)
     tern_tensor *h = tern_mul(ctx, t.z, t.inv), *gh = tern_mul(ctx, g, h);
     tern_tensor *h_abs = tern_abs(ctx, h);
     tern_tensor *h_err = tern_add(ctx, tern_mul(ctx, t.inv, t.z_err), tern_mul(ctx, h_abs, t.r));
-    tern_tensor *gh_err = tern_mean(ctx,
-                                    tern_add(ctx, tern_scale(ctx, tern_abs(ctx, gh), e + 2),
-                                             tern_mul(ctx, g_abs, h_err)),
-                                    &over);
+    tern_tensor *gh_err = tern_mean(
+        ctx, tern_add(ctx, tern_scale(ctx, tern_abs(ctx, gh), e + 2), tern_mul(ctx, g_abs, h_err)),
+        &over);
     tern_tensor *g_err = tern_scale(ctx, tern_mean(ctx, g_abs, &over), e);
 
     if (i_out > 0)
-        return tern_scale(ctx,
-                          tern_reshape(ctx, i_out == 1 ? gh_err : g_err, TI_SHAPE(t.s.dim[1])), n);
+        return tern_scale(ctx, tern_reshape(ctx, i_out == 1 ? gh_err : g_err, TI_SHAPE(t.s.dim[1])),
+                          n);
     tern_tensor *m = tern_abs(ctx, tern_mean(ctx, gh, &over));
     tern_tensor *b = tern_add(ctx, g_err, tern_mul(ctx, h_abs, gh_err));
     tern_tensor *all = tern_add(ctx, g_abs, tern_abs(ctx, tern_mean(ctx, g, &over)));
     all = tern_add(ctx, all, tern_mul(ctx, h_abs, m));
     b = tern_add(ctx, b, tern_mul(ctx, h_err, m));
     b = tern_add(ctx, b, tern_mul(ctx, all, tern_shift(ctx, t.r, 4)));
-    return tern_mul(ctx, b,
-                    tern_abs(ctx, tern_mul(ctx, per_channel(ctx, c->in[1], t.s), t.inv)));
+    return tern_mul(ctx, b, tern_abs(ctx, tern_mul(ctx, per_channel(ctx, c->in[1], t.s), t.inv)));
 }
 
 static void norm_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d);
@@ -243,8 +240,8 @@ static void eval_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
     if (c->wants[2]) d[2] = sum_g;
     if (c->wants[3]) d[3] = tern_neg(ctx, tern_mul(ctx, q, sum_g));
     if (c->wants[4])
-        d[4] = tern_scale(ctx, tern_mul(ctx, tern_mul(ctx, q, tern_mul(ctx, inv, inv)), sum_gz),
-                          -0.5);
+        d[4] =
+            tern_scale(ctx, tern_mul(ctx, tern_mul(ctx, q, tern_mul(ctx, inv, inv)), sum_gz), -0.5);
 }
 
 /* |y - beta| and |beta|, and z's cancellation: gain (|x| + |mean|). */
@@ -263,7 +260,10 @@ static tern_tensor *eval_bound(const ti_call *c, int i_out, double L)
                     tern_scale(ctx, tern_abs(ctx, per_channel(ctx, c->in[2], s)), 2));
 }
 
-#define TI_SPREAD(...) {TI_DIMS(__VA_ARGS__), TI_S_POSITIVE, 0}
+#define TI_SPREAD(...)                                                                             \
+    {                                                                                              \
+        TI_DIMS(__VA_ARGS__), TI_S_POSITIVE, 0                                                     \
+    }
 #define TI_CHANNELS(c) TI_NORMAL(c), TI_NORMAL(c), TI_NORMAL(c), TI_SPREAD(c)
 static const tern_batch_norm_opts loose = {
     .has_eps = 1, .eps = 0.1, .has_momentum = 1, .momentum = 0.5};
@@ -276,11 +276,13 @@ static const ti_sample norm_samples[] = {
     TI_SAMPLES_END,
 };
 static const ti_sample norm_d_samples[] = {
-    {"images", 8,
+    {"images",
+     8,
      {TI_NORMAL(3, 5, 4, 3), TI_NORMAL(5), TI_NORMAL(5), TI_NOTHING, TI_NOTHING,
       TI_NORMAL(3, 5, 4, 3), TI_NOTHING, TI_NOTHING},
      NULL},
-    {"two axes", 8,
+    {"two axes",
+     8,
      {TI_NORMAL(9, 4), TI_NORMAL(4), TI_NORMAL(4), TI_NOTHING, TI_NOTHING, TI_NORMAL(9, 4),
       TI_NOTHING, TI_NOTHING},
      &loose},
@@ -357,8 +359,8 @@ tern_tensor *tern_batch_norm(tern_ctx *ctx, tern_tensor **new_mean, tern_tensor 
 {
     tern_tensor *out[TI_OUTS] = {NULL};
     const unsigned wanted = 0x19u | (new_mean ? 2u : 0) | (new_var ? 4u : 0);
-    const tern_status status = ti_apply(ctx, &batch_norm, opts, 5,
-                                        TI_IN(x, gamma, beta, mean, var), wanted, out);
+    const tern_status status =
+        ti_apply(ctx, &batch_norm, opts, 5, TI_IN(x, gamma, beta, mean, var), wanted, out);
 
     if (new_mean) *new_mean = status == TERN_OK ? out[1] : NULL;
     if (new_var) *new_var = status == TERN_OK ? out[2] : NULL;

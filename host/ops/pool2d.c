@@ -192,10 +192,10 @@ static void max_at_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d
 static tern_tensor *max_d_bound(const ti_call *c, int i_out, double L)
 {
     (void)i_out;
-    return tern_scale(c->ctx,
-                      ti_apply1(c->ctx, c->op, c->opts, 3,
-                                TI_IN(c->in[0], tern_abs(c->ctx, c->in[1]), NULL)),
-                      ti_sum_error(L));
+    return tern_scale(
+        c->ctx,
+        ti_apply1(c->ctx, c->op, c->opts, 3, TI_IN(c->in[0], tern_abs(c->ctx, c->in[1]), NULL)),
+        ti_sum_error(L));
 }
 
 static tern_tensor *linear_bound(const ti_call *c, int i_out, double L)
@@ -247,8 +247,14 @@ static void avg_dx_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d
     if (c->wants[0]) d[0] = tern_avg_pool2d(c->ctx, g[0], &o);
 }
 
-#define TI_DISTINCT(...) {TI_DIMS(__VA_ARGS__), TI_S_DISTINCT, 0}
-#define TI_INDEX(limit, ...) {TI_DIMS(__VA_ARGS__), TI_S_INDEX, limit}
+#define TI_DISTINCT(...)                                                                           \
+    {                                                                                              \
+        TI_DIMS(__VA_ARGS__), TI_S_DISTINCT, 0                                                     \
+    }
+#define TI_INDEX(limit, ...)                                                                       \
+    {                                                                                              \
+        TI_DIMS(__VA_ARGS__), TI_S_INDEX, limit                                                    \
+    }
 static const tern_pool2d_opts twos = {.size = {2, 2}},
                               overlap = {.size = {3, 2}, .stride = {2, 1}, .pad = {1, 1}},
                               ceiling = {.size = {3, 3}, .stride = {2, 2}, .ceil_mode = 1},
@@ -275,9 +281,13 @@ static const ti_sample max_d_samples[] = {
     TI_SAMPLES_END,
 };
 static const ti_sample max_dx_samples[] = {
-    {"equal places add up", 2, {TI_NORMAL(2, 3, 3, 2), TI_INDEX(30, 2, 3, 3, 2)},
+    {"equal places add up",
+     2,
+     {TI_NORMAL(2, 3, 3, 2), TI_INDEX(30, 2, 3, 3, 2)},
      &(tern_pool2d_opts){.size = {2, 2}, .shape = {2, 3, 6, 5}}},
-    {"empty batch", 2, {TI_NORMAL(0, 3, 2, 2), TI_INDEX(16, 0, 3, 2, 2)},
+    {"empty batch",
+     2,
+     {TI_NORMAL(0, 3, 2, 2), TI_INDEX(16, 0, 3, 2, 2)},
      &(tern_pool2d_opts){.size = {2, 2}, .shape = {0, 3, 4, 4}}},
     TI_SAMPLES_END,
 };
@@ -294,12 +304,17 @@ static const ti_sample avg_samples[] = {
     TI_SAMPLES_END,
 };
 static const ti_sample avg_dx_samples[] = {
-    {"two by two", 1, {TI_NORMAL(2, 3, 3, 2)},
+    {"two by two",
+     1,
+     {TI_NORMAL(2, 3, 3, 2)},
      &(tern_pool2d_opts){.size = {2, 2}, .shape = {2, 3, 6, 5}}},
-    {"overlap, pads", 1, {TI_NORMAL(2, 3, 3, 5)},
-     &(tern_pool2d_opts){
-         .size = {3, 2}, .stride = {2, 1}, .pad = {1, 1}, .shape = {2, 3, 5, 4}}},
-    {"ceil, pads left out", 1, {TI_NORMAL(2, 3, 4, 5)},
+    {"overlap, pads",
+     1,
+     {TI_NORMAL(2, 3, 3, 5)},
+     &(tern_pool2d_opts){.size = {3, 2}, .stride = {2, 1}, .pad = {1, 1}, .shape = {2, 3, 5, 4}}},
+    {"ceil, pads left out",
+     1,
+     {TI_NORMAL(2, 3, 4, 5)},
      &(tern_pool2d_opts){.size = {3, 3},
                          .stride = {2, 2},
                          .pad = {1, 1},
@@ -392,13 +407,11 @@ static void max_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
 {
     const tern_pool2d_opts o = shaped(c, NULL);
 
-    if (g[0])
-        d[0] = ti_apply1(c->ctx, &max_pool2d_d, &o, 3, TI_IN(c->in[0], g[0], c->out[2]));
+    if (g[0]) d[0] = ti_apply1(c->ctx, &max_pool2d_d, &o, 3, TI_IN(c->in[0], g[0], c->out[2]));
 }
 
-const ti_op *const ti_ops_pool2d[] = {&max_pool2d,    &max_pool2d_d, &max_pool2d_dx,
-                                      &max_pool2d_at, &avg_pool2d,   &avg_pool2d_dx,
-                                      NULL};
+const ti_op *const ti_ops_pool2d[] = {
+    &max_pool2d, &max_pool2d_d, &max_pool2d_dx, &max_pool2d_at, &avg_pool2d, &avg_pool2d_dx, NULL};
 
 /* The hint is worth its bytes only where a gradient may ask for it. */
 tern_tensor *tern_max_pool2d(tern_ctx *ctx, tern_tensor **indices, tern_tensor *x,

@@ -80,8 +80,8 @@ static tern_status dropout_shape(ti_call *c)
     TI_TRY(ti_need_types(c, 0, TI_FLOATS));
     TI_TRY(check_counter(c, 1));
     if (!(o->p >= 0 && o->p < 1))
-        return ti_fail(c->ctx, TERN_E_ARGUMENT, "%s: p %g is not in 0 … 1, 1 excluded",
-                       c->op->name, o->p);
+        return ti_fail(c->ctx, TERN_E_ARGUMENT, "%s: p %g is not in 0 … 1, 1 excluded", c->op->name,
+                       o->p);
     ti_like(c, 0, 0);
     return TERN_OK;
 }

@@ -161,33 +161,44 @@ static tern_tensor *adam_bound(const ti_call *c, int i_out, double L)
     return tern_scale(ctx, tern_add(ctx, tern_abs(ctx, c->in[0]), tern_mul(ctx, step, lr)), 16);
 }
 
-#define TI_ONE(draw_) {{0}, TI_S_##draw_, 0}
-#define TI_SPREAD(...) {TI_DIMS(__VA_ARGS__), TI_S_POSITIVE, 0}
+#define TI_ONE(draw_)                                                                              \
+    {                                                                                              \
+        {0}, TI_S_##draw_, 0                                                                       \
+    }
+#define TI_SPREAD(...)                                                                             \
+    {                                                                                              \
+        TI_DIMS(__VA_ARGS__), TI_S_POSITIVE, 0                                                     \
+    }
 static const tern_sgd_update_opts heavy = {.momentum = 0.9, .decay = 0.01},
                                   nesterov = {.momentum = 0.8, .nesterov = 1},
                                   damped = {.momentum = 0.9, .dampening = 0.5};
 static const ti_sample sgd_samples[] = {
     {"plain", 5, {TI_NORMAL(37), TI_NOTHING, TI_NORMAL(37), TI_ONE(UNIT), TI_NOTHING}, NULL},
-    {"momentum, decay", 5,
-     {TI_NORMAL(5, 7), TI_NORMAL(5, 7), TI_NORMAL(5, 7), TI_ONE(UNIT), TI_ONE(POSITIVE)}, &heavy},
-    {"nesterov", 5, {TI_NORMAL(33), TI_NORMAL(33), TI_NORMAL(33), TI_ONE(UNIT), TI_NOTHING},
+    {"momentum, decay",
+     5,
+     {TI_NORMAL(5, 7), TI_NORMAL(5, 7), TI_NORMAL(5, 7), TI_ONE(UNIT), TI_ONE(POSITIVE)},
+     &heavy},
+    {"nesterov",
+     5,
+     {TI_NORMAL(33), TI_NORMAL(33), TI_NORMAL(33), TI_ONE(UNIT), TI_NOTHING},
      &nesterov},
-    {"dampened", 5, {TI_NORMAL(17), TI_NORMAL(17), TI_NORMAL(17), TI_ONE(UNIT), TI_NOTHING},
+    {"dampened",
+     5,
+     {TI_NORMAL(17), TI_NORMAL(17), TI_NORMAL(17), TI_ONE(UNIT), TI_NOTHING},
      &damped},
     {"empty", 5, {TI_NORMAL(0), TI_NORMAL(0), TI_NORMAL(0), TI_ONE(UNIT), TI_NOTHING}, &heavy},
     TI_SAMPLES_END,
 };
-static const tern_adam_update_opts coupled = {.decay = 0.1},
-                                   decoupled = {.decay = 0.1,
-                                                .decoupled = 1,
-                                                .has_beta1 = 1,
-                                                .beta1 = 0.5,
-                                                .has_eps = 1,
-                                                .eps = 1e-3};
+static const tern_adam_update_opts coupled = {.decay = 0.1}, decoupled = {.decay = 0.1,
+                                                                          .decoupled = 1,
+                                                                          .has_beta1 = 1,
+                                                                          .beta1 = 0.5,
+                                                                          .has_eps = 1,
+                                                                          .eps = 1e-3};
 #define TI_ADAM(scale_, ...)                                                                       \
     {                                                                                              \
         TI_NORMAL(__VA_ARGS__), TI_NORMAL(__VA_ARGS__), TI_SPREAD(__VA_ARGS__),                    \
-            TI_NORMAL(__VA_ARGS__), TI_ONE(UNIT), TI_ONE(COUNTER), scale_                      \
+            TI_NORMAL(__VA_ARGS__), TI_ONE(UNIT), TI_ONE(COUNTER), scale_                          \
     }
 static const ti_sample adam_samples[] = {
     {"plain", 7, TI_ADAM(TI_NOTHING, 37), NULL},
@@ -259,8 +270,8 @@ tern_tensor *tern_sgd_update(tern_ctx *ctx, tern_tensor **new_m, tern_tensor *p,
                              const tern_sgd_update_opts *opts)
 {
     tern_tensor *out[TI_OUTS] = {NULL};
-    const tern_status status = ti_apply(ctx, &sgd_update, opts, 5, TI_IN(p, m, g, lr, scale),
-                                        m && new_m ? 3 : 1, out);
+    const tern_status status =
+        ti_apply(ctx, &sgd_update, opts, 5, TI_IN(p, m, g, lr, scale), m && new_m ? 3 : 1, out);
 
     if (new_m) *new_m = status == TERN_OK ? out[1] : NULL;
     return status == TERN_OK ? out[0] : NULL;
@@ -273,8 +284,8 @@ tern_tensor *tern_adam_update(tern_ctx *ctx, tern_tensor **new_m, tern_tensor **
 {
     tern_tensor *out[TI_OUTS] = {NULL};
     const unsigned wanted = 1u | (new_m ? 2u : 0) | (new_v ? 4u : 0);
-    const tern_status status = ti_apply(ctx, &adam_update, opts, 7,
-                                        TI_IN(p, m, v, g, lr, t, scale), wanted, out);
+    const tern_status status =
+        ti_apply(ctx, &adam_update, opts, 7, TI_IN(p, m, v, g, lr, t, scale), wanted, out);
 
     if (new_m) *new_m = status == TERN_OK ? out[1] : NULL;
     if (new_v) *new_v = status == TERN_OK ? out[2] : NULL;

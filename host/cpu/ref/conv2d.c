@@ -14,8 +14,7 @@ typedef struct {
 } geometry;
 
 /* Visits every (x, w, y) that meet and adds the product of y and one into the other, `into`. */
-static void walk(const geometry *g, double *x, double *w, const double *y,
-                 const double *into)
+static void walk(const geometry *g, double *x, double *w, const double *y, const double *into)
 {
     const int64_t *X = g->x, *W = g->w, *Y = g->y;
     const int64_t taps = W[1] * W[2] * W[3], k_per_group = W[0] / g->groups;
@@ -98,7 +97,7 @@ static geometry fused(const ti_work *w, const ti_view *y)
 {
     const tern_conv2d_act_opts *o = w->opts;
 
-    return (geometry){DIM(w->in[0]), DIM(w->in[1]), DIM(*y), o->stride,
+    return (geometry){DIM(w->in[0]), DIM(w->in[1]), DIM(*y),  o->stride,
                       o->pad,        o->dilation,   o->groups};
 }
 
@@ -118,7 +117,7 @@ static void conv_act(const ti_work *w, ti_vec in, ti_vec out)
     for (int64_t i = 0; i < w->out[0].count; i++) out[0][i] = activated(&g, act, in, i);
 }
 
-/* x w b gy [y]: h = gy act'(z), in gy's own place; then the adjoints at h. */
+/* x w b gy [y]: h = gy act'(z), in gy's own place; then the adjoints at h (db is 0 without b). */
 static void conv_act_d(const ti_work *w, ti_vec in, ti_vec out)
 {
     const int act = ((const tern_conv2d_act_opts *)w->opts)->act;
@@ -131,7 +130,7 @@ static void conv_act_d(const ti_work *w, ti_vec in, ti_vec out)
         if (out[k]) zero(w, k, out);
     if (out[0]) walk(&g, out[0], in[1], h, out[0]);
     if (out[1]) walk(&g, in[0], out[1], h, out[1]);
-    for (int64_t i = 0; out[2] && i < w->in[3].count; i++)
+    for (int64_t i = 0; out[2] && in[2] && i < w->in[3].count; i++)
         out[2][i / (g.y[2] * g.y[3]) % g.y[1]] += h[i];
 }
 

@@ -190,7 +190,8 @@ static void cross_entropy(const ti_work *w, ti_vec in, ti_vec out)
 /*
  * x target weight gy [lse]; f is what the losses' cotangents are:
  *   dx = f (p sum_c w_c t'_c - w t')   dtarget = -f (1-s) w log p
- *   dweight = -sum f t' log p, and as the mean of classes divides by weights: - f loss / mass each
+ *   dweight = -sum f t' log p, and as the mean of classes divides by weights: - f loss / mass each;
+ *   0 without weights
  */
 static void cross_entropy_d(const ti_work *w, ti_vec in, ti_vec out)
 {
@@ -201,7 +202,7 @@ static void cross_entropy_d(const ti_work *w, ti_vec in, ti_vec out)
 
     for (int64_t k = 0; out[2] && k < e.r.n; k++) out[2][k] = 0;
     for (int64_t i = 0; out[1] && i < w->out[1].count; i++) out[1][i] = 0;
-    for (int64_t i = 0; out[2] && mean && e.by_class && i < e.places; i++)
+    for (int64_t i = 0; out[2] && in[2] && mean && e.by_class && i < e.places; i++)
         total += loss_at(&e, in[0], i);
     for (int64_t i = 0; i < e.places; i++) {
         const int64_t own = e.by_class ? class_of(&e, i) : 0, at = first(e.r, i);
@@ -215,10 +216,11 @@ static void cross_entropy_d(const ti_work *w, ti_vec in, ti_vec out)
             const int64_t j = at + k * e.r.step;
             const double t = own < 0 ? 0 : target_of(&e, i, own, k), lp = in[0][j] - lse;
             if (out[0]) out[0][j] = own < 0 ? 0 : f * (exp(lp) * pull - weight_of(&e, k) * t);
-            if (out[1] && !e.by_class) out[1][j] = -f * (1 - e.o->smoothing) * weight_of(&e, k) * lp;
-            if (out[2] && t != 0) out[2][k] -= f * t * lp;
+            if (out[1] && !e.by_class)
+                out[1][j] = -f * (1 - e.o->smoothing) * weight_of(&e, k) * lp;
+            if (out[2] && in[2] && t != 0) out[2][k] -= f * t * lp;
         }
-        if (out[2] && mean && e.by_class && own >= 0) out[2][own] -= f * total / mass;
+        if (out[2] && in[2] && mean && e.by_class && own >= 0) out[2][own] -= f * total / mass;
     }
 }
 

@@ -54,7 +54,7 @@ static void linear(const ti_work *w, ti_vec in, ti_vec out)
     }
 }
 
-/* x w b gy [y]: h = gy act'(z); dx = h w, dw = h' x, db = column sums of h. */
+/* x w b gy [y]: h = gy act'(z); dx = h w, dw = h' x, db = column sums of h, 0 without b. */
 static void linear_d(const ti_work *w, ti_vec in, ti_vec out)
 {
     const int act = ((const tern_linear_opts *)w->opts)->act;
@@ -75,7 +75,7 @@ static void linear_d(const ti_work *w, ti_vec in, ti_vec out)
             if (out[0]) out[0][i / m * d + j] += h * wr[j];
             if (out[1]) out[1][i % m * d + j] += h * x[j];
         }
-        if (out[2]) out[2][i % m] += h;
+        if (out[2] && in[2]) out[2][i % m] += h;
     }
 }
 

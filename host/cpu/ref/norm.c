@@ -73,8 +73,7 @@ static void batch_norm_d(const ti_work *w, ti_vec in, ti_vec out)
             sum_g += g[i];
             sum_gh += g[i] * (x[i] - mean) * inv;
         }
-        if (out[0])
-            EACH(p, c, i)
+        if (out[0]) EACH(p, c, i)
             {
                 const double h = (x[i] - mean) * inv;
                 out[0][i] = in[1][c] * inv * (g[i] - sum_g / n - h * sum_gh / n);
@@ -117,13 +116,14 @@ static void layer_norm(const ti_work *w, ti_vec in, ti_vec out)
         moments(x, p, 0, &mean, &var);
         const double inv = 1 / sqrt(var + ((const tern_layer_norm_opts *)w->opts)->eps);
         for (int64_t i = 0; out[0] && i < n; i++)
-            out[0][j * n + i] = (x[i] - mean) * inv * (in[1] ? in[1][i] : 1) + (in[2] ? in[2][i] : 0);
+            out[0][j * n + i] =
+                (x[i] - mean) * inv * (in[1] ? in[1][i] : 1) + (in[2] ? in[2][i] : 0);
         if (out[1]) out[1][j] = mean;
         if (out[2]) out[2][j] = inv;
     }
 }
 
-/* x gamma beta gy [mean inv] */
+/* x gamma beta gy [mean inv]; the derivatives of what is absent are 0. */
 static void layer_norm_d(const ti_work *w, ti_vec in, ti_vec out)
 {
     const int64_t n = group_of(w), groups = n ? w->in[0].count / n : 0;
@@ -141,8 +141,8 @@ static void layer_norm_d(const ti_work *w, ti_vec in, ti_vec out)
             const double q = g[i] * (in[1] ? in[1][i] : 1), h = (x[i] - mean) * inv;
             sum_q += q;
             sum_qh += q * h;
-            if (out[1]) out[1][i] += g[i] * h;
-            if (out[2]) out[2][i] += g[i];
+            if (out[1] && in[1]) out[1][i] += g[i] * h;
+            if (out[2] && in[2]) out[2][i] += g[i];
         }
         for (int64_t i = 0; out[0] && i < n; i++) {
             const double q = g[i] * (in[1] ? in[1][i] : 1), h = (x[i] - mean) * inv;
