@@ -449,11 +449,12 @@ void ti_composed_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
     ctx->no_grad = 0;
     for (int i = 0; i < n_in + n_y; i++) { /* the last ones are cotangents */
         if (!c->in[i]) continue;
-        const bool differs = i < n_d || i >= n_in;
+        const bool real = (TI_STORED_FLOATS >> c->in[i]->m.type & 1) != 0; /* not class indices */
+        const bool differs = real && (i < n_d || i >= n_in);
         in[i] = differs && c->in[i]->node ? ti_alias(ctx, c->in[i])
                 : differs                 ? tern_track(ctx, c->in[i])
                                           : tern_detach(ctx, c->in[i]);
-        if (i < n_d && in[i]) {
+        if (differs && i < n_d && in[i]) {
             which_d[n_of] = i;
             of[n_of++] = in[i];
         }

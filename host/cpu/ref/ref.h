@@ -84,4 +84,25 @@ static inline int64_t ti_index_at(const ti_work *w, const ti_view *index, int64_
     return -1;
 }
 
+/* The activations of fused ops; back: g times the slope, from the result y. */
+static inline double ti_act_of(int act, double z)
+{
+    switch (act) {
+    case TERN_RELU: return z > 0 || z != z ? z : 0;
+    case TERN_TANH: return tanh(z);
+    case TERN_SIGMOID: return 1 / (1 + exp(-z));
+    default: return z;
+    }
+}
+
+static inline double ti_act_back(int act, double y, double g)
+{
+    switch (act) {
+    case TERN_RELU: return y > 0 ? g : 0;
+    case TERN_TANH: return g * (1 - y * y);
+    case TERN_SIGMOID: return g * y * (1 - y);
+    default: return g;
+    }
+}
+
 #endif
