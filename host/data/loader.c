@@ -3,8 +3,8 @@
  *
  * Three slots go round: at call t the batch of slot t mod 3 is given out, and the one that was
  * given at call t - 2 ends, so that its slot can take batch t + 1 at once. Slots are the loader's
- * own memory and tensors are made around them; whoever still holds a tensor of a slot that is
- * needed gets the bytes copied from under it, so tensors never change.
+ * own memory and tensors are made around them; if somebody still holds one when its batch ends,
+ * its memory retires and the slot takes new memory, so tensors never change.
  *
  * The thread touches the slot that it was given, the order of the epoch and the source, never the
  * context. One mutex guards whose turn it is.
@@ -51,6 +51,7 @@ struct tern_loader {
     tern_position next; /* to be given out */
     int turn;
     slot slots[SLOTS];
+    struct retired *retired;
 
     bool threaded;
     pthread_t thread;
@@ -185,35 +186,94 @@ static void settle(tern_loader *l)
 
 /* ---- slots and tensors ----------------------------------------------------------------------- */
 
-/* Ends a tensor's use of the slot: others who share its storage get bytes of their own. */
-static bool release(tern_ctx *ctx, tern_tensor **t, bool wrapped)
+/* Memory of a slot that somebody still uses when its batch ends. */
+typedef struct retired {
+    ti_object object;
+    struct retired *next; /* of the same loader */
+    void *memory;
+    ti_storage *store[2];
+} retired;
+
+static void end_retired(tern_ctx *ctx, ti_object *object)
 {
-    ti_storage *s = *t ? (*t)->store : NULL;
+    retired *r = (retired *)object;
 
-    if (s && wrapped && ((*t)->refs > 1 || s->refs > 1)) {
-        ti_storage *own = ctx->tracing ? NULL : ti_storage_new(ctx, s->bytes);
+    for (int i = 0; i < 2; i++) ti_storage_drop(r->store[i]);
+    ti_free(ctx, r->memory);
+}
 
-        if (!own) {
-            ti_fail(ctx, TERN_E_TRACE, "loader: a step is traced");
-            return false;
+/* Frees what nobody uses any more. */
+static void sweep(tern_ctx *ctx, tern_loader *l)
+{
+    for (retired **at = &l->retired, *r; (r = *at);) {
+        if (r->store[0]->refs > 1 || r->store[1]->refs > 1) {
+            at = &r->next;
+            continue;
         }
-        memcpy(own->data, s->data, s->bytes);
-        s->data = own->data;
-        s->block = own->block;
-        own->data = NULL;
-        own->block = NULL;
-        ti_storage_drop(own);
+        *at = r->next;
+        ti_object_close(ctx, r);
     }
-    tern_drop(*t);
-    *t = NULL;
+}
+
+static tern_status make_slot(tern_ctx *ctx, slot *t, const tern_loader *l)
+{
+    const int64_t each = tern_count(l->source->sample);
+    const int64_t batch = l->batch < l->count ? l->batch : l->count;
+    int64_t bytes;
+
+    if (__builtin_mul_overflow(batch, each * (int64_t)sizeof(float) + 16, &bytes) ||
+        bytes > PTRDIFF_MAX / 4)
+        return ti_fail(ctx, TERN_E_ARGUMENT, "loader: batches of %lld samples are too large",
+                       (long long)batch);
+    /* Images first, at a cache line's start; labels and samples after them. */
+    if (!(t->memory = ti_alloc(ctx, (size_t)bytes + 3 * ALIGN))) return tern_error(ctx);
+    char *at = (char *)(((uintptr_t)t->memory + ALIGN - 1) / ALIGN * ALIGN);
+    const size_t x_bytes = ((size_t)(batch * each) * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;
+
+    t->x = (float *)at;
+    t->label = (int64_t *)(at + x_bytes);
+    t->sample = t->label + batch;
+    return TERN_OK;
+}
+
+static bool shared(const tern_tensor *t) { return t && (t->refs > 1 || t->store->refs > 1); }
+
+/* Leaves the slot's memory to those who use it and, unless the loader ends, takes new memory. */
+static bool retire(tern_ctx *ctx, tern_loader *l, slot *t, bool ending)
+{
+    slot fresh = {0};
+    retired *r = ti_object_new(ctx, sizeof *r, end_retired);
+
+    if (!r) return false;
+    if (!ending && make_slot(ctx, &fresh, l) != TERN_OK) {
+        ti_object_close(ctx, r);
+        return false;
+    }
+    r->memory = t->memory;
+    for (int i = 0; i < 2; i++) {
+        r->store[i] = t->in[i]->store;
+        r->store[i]->refs++;
+    }
+    r->next = l->retired;
+    l->retired = r;
+    t->memory = fresh.memory;
+    t->x = fresh.x;
+    t->label = fresh.label;
+    t->sample = fresh.sample;
     return true;
 }
 
-static bool release_slot(tern_ctx *ctx, slot *t)
+/* Ends the loader's use of a slot's tensors. */
+static bool release(tern_ctx *ctx, tern_loader *l, slot *t, bool ending)
 {
-    const bool wrapped = ctx->backend->host_memory;
-
-    return release(ctx, &t->in[0], wrapped) && release(ctx, &t->in[1], wrapped);
+    if (ctx->backend->host_memory && (shared(t->in[0]) || shared(t->in[1])) &&
+        !retire(ctx, l, t, ending))
+        return false;
+    for (int i = 0; i < 2; i++) {
+        tern_drop(t->in[i]);
+        t->in[i] = NULL;
+    }
+    return true;
 }
 
 static tern_tensor *tensor_of(tern_ctx *ctx, const ti_meta *m, void *data)
@@ -244,7 +304,7 @@ static bool make_tensors(tern_ctx *ctx, tern_loader *l, slot *t)
     t->in[1] = tern_hold(tensor_of(ctx, &y, t->label));
     tern_frame_end(ctx);
     if (t->in[0] && t->in[1]) return true;
-    release_slot(ctx, t);
+    release(ctx, l, t, false);
     return false;
 }
 
@@ -297,8 +357,9 @@ bool tern_loader_next(tern_ctx *ctx, tern_batch *batch, tern_loader *l)
     slot *t = &l->slots[l->turn % SLOTS], *ahead = &l->slots[(l->turn + 1) % SLOTS];
 
     settle(l);
+    sweep(ctx, l);
     if (!t->filled || !same(t->at, l->next)) {
-        if (!release_slot(ctx, t)) return false;
+        if (!release(ctx, l, t, false)) return false;
         t->at = l->next;
         fill(l, t);
         t->filled = true;
@@ -308,7 +369,7 @@ bool tern_loader_next(tern_ctx *ctx, tern_batch *batch, tern_loader *l)
         report(ctx, t);
         return false;
     }
-    if (!release_slot(ctx, ahead) || !make_tensors(ctx, l, t)) return false;
+    if (!release(ctx, l, ahead, false) || !make_tensors(ctx, l, t)) return false;
     prefetch(l, ahead, after(l, l->next));
     t->filled = false; /* given out: not to be given again */
     l->next.index++;
@@ -354,32 +415,13 @@ static void end(tern_ctx *ctx, ti_object *object)
     pthread_cond_destroy(&l->cond);
     pthread_mutex_destroy(&l->mutex);
     for (int i = 0; i < SLOTS; i++)
-        /* Without memory for a copy, a slot that is still shared stays: close reports it. */
-        if (release_slot(ctx, &l->slots[i])) ti_free(ctx, l->slots[i].memory);
+        if (release(ctx, l, &l->slots[i], true)) ti_free(ctx, l->slots[i].memory);
+    sweep(ctx, l); /* the rest stays until its context closes */
     ti_free(ctx, l->index);
     ti_free(ctx, l->order);
     ti_free(ctx, l->scale);
     ti_free(ctx, l->row);
     ti_source_drop(ctx, l->source);
-}
-
-static tern_status make_slot(tern_ctx *ctx, slot *t, int64_t batch, int64_t each)
-{
-    int64_t bytes;
-
-    if (__builtin_mul_overflow(batch, each * (int64_t)sizeof(float) + 16, &bytes) ||
-        bytes > PTRDIFF_MAX / 4)
-        return ti_fail(ctx, TERN_E_ARGUMENT, "loader_open: batches of %lld samples are too large",
-                       (long long)batch);
-    /* Images first, at a cache line's start; labels and samples after them. */
-    if (!(t->memory = ti_alloc(ctx, (size_t)bytes + 3 * ALIGN))) return tern_error(ctx);
-    char *at = (char *)(((uintptr_t)t->memory + ALIGN - 1) / ALIGN * ALIGN);
-    const size_t x_bytes = ((size_t)(batch * each) * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;
-
-    t->x = (float *)at;
-    t->label = (int64_t *)(at + x_bytes);
-    t->sample = t->label + batch;
-    return TERN_OK;
 }
 
 static tern_status set_norm(tern_ctx *ctx, tern_loader *l, const tern_norm *norm)
@@ -409,8 +451,7 @@ static tern_status set_up(tern_ctx *ctx, tern_loader *l, const tern_data *data)
     TI_TRY(set_norm(ctx, l, &data->norm));
     if (l->source->fn && !(l->row = ti_alloc(ctx, 2 * (size_t)each * sizeof *l->row)))
         return tern_error(ctx);
-    for (int i = 0; i < SLOTS; i++)
-        TI_TRY(make_slot(ctx, &l->slots[i], l->batch < l->count ? l->batch : l->count, each));
+    for (int i = 0; i < SLOTS; i++) TI_TRY(make_slot(ctx, &l->slots[i], l));
     return TERN_OK;
 }
 
