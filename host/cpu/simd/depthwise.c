@@ -107,41 +107,33 @@ void TI_SIMD(depthwise_fwd)(ti_threads *t, const ti_conv *v, const float *x, con
     run_rows(t, &o, v->n * v->p, v->q, fwd_rows);
 }
 
-/* The output position that reaches input position `at` (padding included) by tap t; -1: none. */
-INLINE int64_t reached_by(int64_t at, int64_t t, int64_t dilation, int64_t stride, int64_t size)
-{
-    const int64_t y = at - t * dilation;
-    return y < 0 || y % stride || y / stride >= size ? -1 : y / stride;
-}
-
+/* Rows of dx, tap by tap: along a row of dy a tap moves in steps of the stride. */
 static void dx_rows(void *arg, int64_t i, int i_worker)
 {
     const job *o = arg;
     const ti_conv *v = o->v;
-    const int64_t end = min_of(o->rows, (i + 1) * o->chunk_rows);
+    const int64_t end = min_of(o->rows, (i + 1) * o->chunk_rows), step = v->stride[1] * v->c;
 
     (void)i_worker;
-    for (int64_t row = i * o->chunk_rows; row < end; row++)
-        for (int64_t u = 0; u < v->w; u++) {
-            float *dx = o->out + (row * v->w + u) * v->c;
-            for (int64_t c = 0; c < v->c; c += VL) {
-                const vmask m = v_lanes(v->c - c);
-                vf sum = v_zero();
-                for (int64_t r = 0; r < v->r; r++) {
-                    const int64_t p =
-                        reached_by(row % v->h + v->pad[0], r, v->dilation[0], v->stride[0], v->p);
-                    for (int64_t s = 0; s < v->s && p >= 0; s++) {
-                        const int64_t q =
-                            reached_by(u + v->pad[1], s, v->dilation[1], v->stride[1], v->q);
-                        if (q < 0) continue;
-                        const int64_t at = ((row / v->h * v->p + p) * v->q + q) * v->c;
-                        sum = v_fma(v_load_m(o->dy + at + c, m),
-                                    v_load(o->w + (r * v->s + s) * o->width + c), sum);
-                    }
+    for (int64_t row = i * o->chunk_rows; row < end; row++) {
+        float *dx = o->out + row * v->w * v->c;
+        memset(dx, 0, (size_t)(v->w * v->c) * sizeof(float));
+        for (int64_t u = 0; u < v->r * v->s; u++) {
+            const int64_t y = row % v->h + v->pad[0] - u / v->s * v->dilation[0];
+            const int64_t left = u % v->s * v->dilation[1] - v->pad[1], p = y / v->stride[0];
+            int64_t q0, q1;
+            if (y < 0 || y % v->stride[0] || p >= v->p) continue;
+            taps_inside(left, v->stride[1], v->w, v->q, &q0, &q1);
+            const float *dy = o->dy + (row / v->h * v->p + p) * v->q * v->c;
+            for (int64_t q = q0; q < q1; q++)
+                for (int64_t c = 0; c < v->c; c += VL) {
+                    const vmask m = v_lanes(v->c - c);
+                    float *to = dx + (left * v->c + q * step + c);
+                    const vf w = v_load(o->w + u * o->width + c);
+                    v_store_m(to, m, v_fma(v_load_m(dy + q * v->c + c, m), w, v_load_m(to, m)));
                 }
-                v_store_m(dx + c, m, sum);
-            }
         }
+    }
 }
 
 void TI_SIMD(depthwise_dx)(ti_threads *t, const ti_conv *v, const float *dy, const float *w,
