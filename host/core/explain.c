@@ -66,14 +66,14 @@ static const char *grouped(char text[32], int64_t n)
 /* Fails with the name if the view holds what is not finite. */
 static tern_status look(tern_ctx *ctx, const char *name, const ti_view *v)
 {
-    char bad[32], all[32];
+    char bad[32], all[32], nan[32], inf[32];
     census c;
 
     TI_TRY(count(ctx, v, &c));
     if (c.nan + c.inf == 0) return TERN_OK;
-    return ti_fail(ctx, TERN_E_VALUE, "%s: %s of %s values (%lld nan, %lld inf)", name,
-                   grouped(bad, c.nan + c.inf), grouped(all, c.all), (long long)c.nan,
-                   (long long)c.inf);
+    return ti_fail(ctx, TERN_E_VALUE, "%s: %s of %s values (%s nan, %s inf)", name,
+                   grouped(bad, c.nan + c.inf), grouped(all, c.all), grouped(nan, c.nan),
+                   grouped(inf, c.inf));
 }
 
 /* What the run started from: its inputs, and the variables it reads. */
