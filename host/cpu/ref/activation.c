@@ -34,10 +34,10 @@ static bool by_tanh(const ti_work *w) { return ((const tern_gelu_opts *)w->opts)
         }                                                                                          \
     }
 
-/* x Phi(x); erfc keeps the tail. Infinities are limits: 0 on the left. */
+/* x Phi(x); erfc keeps the tail. Infinities are limits: -0 on the left. */
 static double gelu_of(double x)
 {
-    return x == -INFINITY ? 0 : 0.5 * x * erfc(-x * root_half);
+    return x == -INFINITY ? -0.0 : 0.5 * x * erfc(-x * root_half);
 }
 static double gelu_slope(double x)
 {
@@ -45,7 +45,7 @@ static double gelu_slope(double x)
 }
 static double gelu_tanh_of(double x)
 {
-    return x == -INFINITY ? 0 : 0.5 * x * (1 + tanh(k * (x + cubic * x * x * x)));
+    return x == -INFINITY ? -0.0 : 0.5 * x * (1 + tanh(k * (x + cubic * x * x * x)));
 }
 static double gelu_tanh_slope(double x)
 {

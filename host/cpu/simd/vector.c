@@ -294,6 +294,24 @@ static void choose(int64_t n, const uint8_t *c, const float *a, const float *b, 
     }
 }
 
+/* Squares of VL x VL in registers, the rest element by element. */
+static void transpose(int64_t m, int64_t n, const float *x, int64_t x_step, float *y,
+                      int64_t y_step)
+{
+    const int64_t m_whole = m - m % VL, n_whole = n - n % VL;
+
+    for (int64_t i = 0; i < m_whole; i += VL)
+        for (int64_t j = 0; j < n_whole; j += VL) {
+            vf r[VL];
+            UNROLL for (int k = 0; k < VL; k++) r[k] = v_load(x + (j + k) * x_step + i);
+            v_transpose(r);
+            UNROLL for (int k = 0; k < VL; k++) v_store(y + (i + k) * y_step + j, r[k]);
+        }
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = i < m_whole ? n_whole : 0; j < n; j++)
+            memcpy(y + i * y_step + j, x + j * x_step + i, sizeof *y);
+}
+
 /* ---- Sums: four accumulators of eight doubles, the same on every instruction set ---- */
 
 typedef float f8 __attribute__((vector_size(32)));
@@ -391,6 +409,7 @@ const ti_vector TI_SIMD(ti_vector) = {
     .two = {two_add, two_sub, two_mul, two_div, two_maximum, two_minimum, two_tanh_d, two_sigmoid_d,
             two_relu_d, two_leaky_relu_d, two_elu_d, two_gelu_d, two_gelu_tanh_d},
     .select = choose,
+    .transpose = transpose,
     .sum = sum,
     .sum_squares = sum_squares,
     .add_to = add_to,

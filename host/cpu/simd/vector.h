@@ -66,6 +66,9 @@ typedef struct ti_vector {
                            int64_t b_step, float *y, float p);
     /* y = c ? a : b, bytes c of 0 or 1, all of step 1. */
     void (*select)(int64_t n, const uint8_t *c, const float *a, const float *b, float *y);
+    /* y[i][j] = x[j][i], i < m, j < n; bits as they are. */
+    void (*transpose)(int64_t m, int64_t n, const float *x, int64_t x_step, float *y,
+                      int64_t y_step);
     /* Sums in double: lanes of a fixed number, then a tree. Of x, and of (x - mean)^2. */
     double (*sum)(int64_t n, const float *x);
     double (*sum_squares)(int64_t n, const float *x, double mean);
