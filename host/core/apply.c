@@ -170,7 +170,8 @@ static int key_words(const ti_call *c, unsigned wanted, int64_t *word)
     int n = 0;
 
     word[n++] = (int64_t)(intptr_t)c->op;
-    word[n++] = wanted | (int64_t)c->n_in << 32;
+    /* how much scratch a row takes may depend on the number of threads */
+    word[n++] = wanted | (int64_t)c->ctx->n_threads << 8 | (int64_t)c->n_in << 32;
     word[n + (int)(c->op->opts_size / 8)] = 0; /* the last word may be half full */
     memcpy(word + n, c->opts, c->op->opts_size);
     n += (int)((c->op->opts_size + 7) / 8);

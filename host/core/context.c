@@ -246,6 +246,7 @@ tern_status tern_threads_set(tern_ctx *ctx, int n)
     if (!ctx->backend->threads(ctx->device, n))
         return ti_fail(ctx, TERN_E_MEMORY, "threads_set: no memory for %d threads", n);
     ctx->n_threads = n;
+    ctx->structure++; /* programs were planned with other scratch */
     return TERN_OK;
 }
 

@@ -46,8 +46,4 @@ static inline tern_tensor *ti_act(tern_ctx *ctx, tern_tensor *x, int act)
     }
 }
 
-/* The extents of conv2d(x, w) into y; every misfit of shapes and options fails with its numbers. */
-tern_status ti_conv2d_extents(const ti_call *c, const tern_conv2d_opts *o, tern_shape x,
-                              tern_shape w, tern_shape *y);
-
 #endif

@@ -7,8 +7,8 @@
  */
 #include <string.h>
 
-#include "core/geometry.h"
 #include "ops/common.h"
+#include "ops/conv2d.h"
 
 static const ti_field conv_fields[] = {
     TI_FIELD(tern_conv2d_opts, TI_INT, stride, 2, 1),
@@ -18,44 +18,6 @@ static const ti_field conv_fields[] = {
     TI_FIELD(tern_conv2d_opts, TI_I64, shape, 4, 0),
     {0},
 };
-
-tern_status ti_conv2d_extents(const ti_call *c, const tern_conv2d_opts *o, tern_shape x,
-                              tern_shape w, tern_shape *y)
-{
-    const char *op = c->op->name;
-
-    if (o->groups < 1) return ti_fail(c->ctx, TERN_E_ARGUMENT, "%s: groups %d < 1", op, o->groups);
-    if (x.dim[1] % o->groups)
-        return ti_fail(c->ctx, TERN_E_SHAPE, "%s: %d groups do not divide C=%lld", op, o->groups,
-                       (long long)x.dim[1]);
-    if (w.dim[0] % o->groups)
-        return ti_fail(c->ctx, TERN_E_SHAPE, "%s: %d groups do not divide K=%lld", op, o->groups,
-                       (long long)w.dim[0]);
-    if (x.dim[1] / o->groups != w.dim[1])
-        return ti_fail(c->ctx, TERN_E_SHAPE,
-                       "%s: filters of %lld channels on C=%lld in %d groups (%lld each)", op,
-                       (long long)w.dim[1], (long long)x.dim[1], o->groups,
-                       (long long)(x.dim[1] / o->groups));
-    *y = TI_SHAPE(x.dim[0], w.dim[0], 0, 0);
-    for (int a = 0; a < 2; a++) {
-        const char *axis = a ? "columns" : "rows";
-        if (o->stride[a] < 1 || o->dilation[a] < 1 || o->pad[a] < 0)
-            return ti_fail(c->ctx, TERN_E_ARGUMENT,
-                           "%s: stride %d, dilation %d, pad %d of the %s: the least are 1, 1, 0",
-                           op, o->stride[a], o->dilation[a], o->pad[a], axis);
-        if (w.dim[2 + a] < 1)
-            return ti_fail(c->ctx, TERN_E_SHAPE, "%s: filters without %s", op, axis);
-        const ti_windows v = {x.dim[2 + a], w.dim[2 + a], o->stride[a], o->pad[a], o->dilation[a]};
-        y->dim[2 + a] = ti_windows_count(&v, false);
-        if (y->dim[2 + a] < 1)
-            return ti_fail(c->ctx, TERN_E_SHAPE,
-                           "%s: a filter of %lld %s, %d apart, exceeds %lld with pads of %d", op,
-                           (long long)v.size, axis, o->dilation[a], (long long)v.extent, o->pad[a]);
-    }
-    if (tern_count(*y) < 0)
-        return ti_fail(c->ctx, TERN_E_SHAPE, "%s: the result has more than 2^63 elements", op);
-    return TERN_OK;
-}
 
 /* The first two inputs: float images or filters of one type. */
 static tern_status check_inputs(const ti_call *c)

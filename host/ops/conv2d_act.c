@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ops/common.h"
+#include "ops/conv2d.h"
 #include "tern/grad.h"
 
 static const ti_field act_fields[] = {

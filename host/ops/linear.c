@@ -88,8 +88,7 @@ static tern_status linear_d_shape(ti_call *c)
     const tern_shape w = c->in[1]->m.shape, y = shape_of_y(c->in[0]->m.shape, w);
     for (int i = 3; i < 5; i++)
         if (c->in[i] && !tern_same_shape(c->in[i]->m.shape, y)) return ti_misfit(c, 0, i);
-    ti_like(c, 0, 0);
-    ti_like(c, 1, 1);
+    for (int i = 0; i < 2; i++) c->meta[i] = ti_packed_meta(c->in[0]->m.type, c->in[i]->m.shape);
     c->meta[2] = ti_packed_meta(c->in[0]->m.type, TI_SHAPE(w.dim[0]));
     return TERN_OK;
 }

@@ -1,7 +1,7 @@
 /*
  * pool2d.c - maxima and averages over windows, and their adjoints.
  *
- * A maximum reads x at one place of each window; max_pool2d_dx adds into these places, max_pool2d_at
+ * A maximum reads x at one place of each window; max_pool2d_dx adds into these, max_pool2d_at
  * reads them, and each is the other's gradient. max_pool2d_d is max_pool2d's own derivative: it
  * finds the places from x, or is spared that by the hint `where`.
  */
