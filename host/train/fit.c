@@ -26,7 +26,7 @@ static tern_status step(tern_ctx *ctx, tern_tensor **out, tern_tensor **in, void
     return tern_meter_add_weighted(ctx, run->meter, out[0], (double)n);
 }
 
-/* ---- before the first step -------------------------------------------------------------------- */
+/* ---- before the first step ------------------------------------------------------------------- */
 
 static tern_status check(tern_ctx *ctx, const tern_module *net, const tern_optim *opt,
                          const tern_data *data, const tern_fit_opts *o)
@@ -93,7 +93,7 @@ static tern_status begin(ti_run *run)
     return found ? tern_loader_seek(ctx, run->loader, run->at) : TERN_OK;
 }
 
-/* ---- the loop ----------------------------------------------------------------------------------- */
+/* ---- the loop -------------------------------------------------------------------------------- */
 
 static void keep_loss(ti_run *run, tern_tensor *loss)
 {

@@ -118,7 +118,7 @@ void ti_folder_close(ti_run *run)
     run->csv = NULL;
 }
 
-/* ---- metrics.csv ---------------------------------------------------------------------------- */
+/* ---- metrics.csv ----------------------------------------------------------------------------- */
 
 static void csv_row(char row[ROW], const ti_row *r, double seconds, double images_per_s)
 {
@@ -220,7 +220,7 @@ static tern_status rewind_csv(ti_run *run)
     return run->n_rows ? write_csv(run) : TERN_OK;
 }
 
-/* ---- steps.jsonl ---------------------------------------------------------------------------- */
+/* ---- steps.jsonl ----------------------------------------------------------------------------- */
 
 static tern_status put(ti_run *run, const char *text, size_t n)
 {
@@ -275,7 +275,7 @@ static tern_status rewind_steps(ti_run *run)
     return TERN_OK;
 }
 
-/* ---- clock.json: how long the run has trained, over all its resumes --------------------------- */
+/* ---- clock.json: how long the run has trained, over all its resumes -------------------------- */
 
 tern_status ti_folder_clock(ti_run *run)
 {
