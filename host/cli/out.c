@@ -228,7 +228,7 @@ char *cli_format(const char *format, ...)
     va_start(args, format);
     n = vasprintf(&text, format, args);
     va_end(args);
-    return n < 0 ? cli_realloc(NULL, SIZE_MAX) : text;
+    return n < 0 ? cli_realloc(NULL, SIZE_MAX / 2) : text;
 }
 
 static char *slot(void)

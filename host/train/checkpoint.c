@@ -138,7 +138,7 @@ tern_status ti_checkpoint_save(ti_run *run)
         tern_archive_save(ctx, to, path) == TERN_OK)
         run->r.saved_step = run->r.steps;
     tern_archive_close(ctx, to);
-    if (tern_error(ctx) == TERN_OK) (void)!ti_folder_clock(run);
+    if (tern_error(ctx) == TERN_OK) (void)!ti_journal_clock(run);
     return tern_error(ctx);
 }
 

@@ -87,9 +87,9 @@ static tern_status begin(ti_run *run)
     run->r.steps_total = planned(run);
     if (!run->o.epochs)
         run->o.epochs = (int)((run->r.steps_total + run->batches - 1) / run->batches);
-    if (ti_folder_open(run) != TERN_OK) return tern_error(ctx);
+    if (ti_journal_open(run) != TERN_OK) return tern_error(ctx);
     if (run->o.resume && ti_checkpoint_load(run, &found) != TERN_OK) return tern_error(ctx);
-    if (ti_folder_rewind(run) != TERN_OK) return tern_error(ctx);
+    if (ti_journal_rewind(run) != TERN_OK) return tern_error(ctx);
     return found ? tern_loader_seek(ctx, run->loader, run->at) : TERN_OK;
 }
 
@@ -171,7 +171,7 @@ static tern_status log_step(ti_run *run)
     run->logged[1] = meter[1];
     run->log_time = now;
     run->log_step = run->r.steps;
-    return ti_folder_step(run, loss, per_s);
+    return ti_journal_step(run, loss, per_s);
 }
 
 static tern_wish report(ti_run *run)
@@ -261,7 +261,7 @@ static void end(ti_run *run, tern_fit_result *result)
     tern_ctx *ctx = run->ctx;
 
     for (int i = 0; i < TI_LOSSES; i++) tern_drop(run->last[i]);
-    ti_folder_close(run);
+    ti_journal_close(run);
     tern_loader_close(ctx, run->loader);
     tern_free(ctx, run->rows);
     if (result) *result = run->r;

@@ -90,7 +90,7 @@ tern_status ti_epoch_end(ti_run *run)
     run->epoch_seconds = 0;
     run->epoch_images = 0;
     if (ti_checkpoint_save(run) != TERN_OK) return tern_error(ctx);
-    if (ti_folder_row(run, &e) != TERN_OK) return tern_error(ctx);
+    if (ti_journal_row(run, &e) != TERN_OK) return tern_error(ctx);
     if (run->o.on_epoch) run->o.on_epoch(&e, run->o.user);
     return tern_error(ctx);
 }

@@ -70,14 +70,14 @@ tern_status ti_best_save(ti_run *run);
 /* "<run_dir>/<file>" into path. */
 tern_status ti_run_path(ti_run *run, char path[TI_PATH], const char *file);
 
-/* folder.c: the files that only people read */
-tern_status ti_folder_open(ti_run *run);
-void ti_folder_close(ti_run *run);
+/* journal.c: the files that only people read */
+tern_status ti_journal_open(ti_run *run);
+void ti_journal_close(ti_run *run);
 /* After a checkpoint was restored: brings metrics.csv and steps.jsonl to its step. */
-tern_status ti_folder_rewind(ti_run *run);
-tern_status ti_folder_row(ti_run *run, const tern_epoch *e); /* metrics.csv, after the last row */
-tern_status ti_folder_step(ti_run *run, double loss, double images_per_s);
-tern_status ti_folder_clock(ti_run *run);
+tern_status ti_journal_rewind(ti_run *run);
+tern_status ti_journal_row(ti_run *run, const tern_epoch *e); /* metrics.csv, after the last row */
+tern_status ti_journal_step(ti_run *run, double loss, double images_per_s);
+tern_status ti_journal_clock(ti_run *run);
 /* The shortest text that reads back as x, with a point whatever the locale; "" for NaN. */
 const char *ti_number(char text[32], double x);
 double ti_seconds(void);

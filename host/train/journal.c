@@ -1,5 +1,5 @@
 /*
- * folder.c - the files of a run that people read: metrics.csv, steps.jsonl, clock.json.
+ * journal.c - the files of a run that people read: metrics.csv, steps.jsonl, clock.json.
  *
  * Times stand here and not in the checkpoint, whose bytes are the same for every run of a seed. A
  * resumed run keeps the rows of the epochs that its checkpoint knows and drops what came later.
@@ -101,7 +101,7 @@ static tern_status open_steps(ti_run *run)
     return TERN_OK;
 }
 
-tern_status ti_folder_open(ti_run *run)
+tern_status ti_journal_open(ti_run *run)
 {
     run->steps_file = -1;
     if (!run->o.run_dir) return TERN_OK;
@@ -110,7 +110,7 @@ tern_status ti_folder_open(ti_run *run)
     return open_steps(run);
 }
 
-void ti_folder_close(ti_run *run)
+void ti_journal_close(ti_run *run)
 {
     if (run->o.run_dir && run->steps_file >= 0) close(run->steps_file);
     run->steps_file = -1;
@@ -168,7 +168,7 @@ fail:
     return tern_error(ctx);
 }
 
-tern_status ti_folder_row(ti_run *run, const tern_epoch *e)
+tern_status ti_journal_row(ti_run *run, const tern_epoch *e)
 {
     char *row;
 
@@ -242,7 +242,7 @@ static tern_status put(ti_run *run, const char *text, size_t n)
 
 static const char *or_null(const char *number) { return *number ? number : "null"; }
 
-tern_status ti_folder_step(ti_run *run, double loss, double images_per_s)
+tern_status ti_journal_step(ti_run *run, double loss, double images_per_s)
 {
     char line[256], t[3][32];
 
@@ -277,7 +277,7 @@ static tern_status rewind_steps(ti_run *run)
 
 /* ---- clock.json: how long the run has trained, over all its resumes -------------------------- */
 
-tern_status ti_folder_clock(ti_run *run)
+tern_status ti_journal_clock(ti_run *run)
 {
     char path[TI_PATH], text[160];
 
@@ -309,7 +309,7 @@ static tern_status rewind_clock(ti_run *run)
     return TERN_OK;
 }
 
-tern_status ti_folder_rewind(ti_run *run)
+tern_status ti_journal_rewind(ti_run *run)
 {
     if (!run->o.run_dir) return TERN_OK;
     if (rewind_csv(run) != TERN_OK || rewind_steps(run) != TERN_OK) return tern_error(run->ctx);
