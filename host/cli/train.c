@@ -225,13 +225,20 @@ static int open_net(cli *c, job *j, const tern_model_opts *size)
     return j->opt ? EXIT_DONE : session_failed(j->ctx, NULL);
 }
 
-static int64_t total_steps(cli *c, const job *j)
+/* What the schedule spans. --steps beside --epochs ends the run earlier, and changes no step. */
+static int64_t planned_steps(cli *c, const job *j)
 {
     const int64_t batch = cli_int(c, "batch"), n = tern_data_count(j->train);
     const int64_t by_epochs = (n + batch - 1) / batch * cli_int(c, "epochs");
-    const int64_t steps = cli_int(c, "steps");
 
-    return steps && by_epochs ? (steps < by_epochs ? steps : by_epochs) : steps ? steps : by_epochs;
+    return by_epochs ? by_epochs : cli_int(c, "steps");
+}
+
+static int64_t total_steps(cli *c, const job *j)
+{
+    const int64_t planned = planned_steps(c, j), steps = cli_int(c, "steps");
+
+    return steps && steps < planned ? steps : planned;
 }
 
 static int fit(cli *c, job *j)
@@ -260,7 +267,7 @@ static int fit(cli *c, job *j)
                          .result = &j->fit};
 
     if (!augment_of(c, &augment)) return EXIT_USAGE;
-    schedule_of(c, &schedule, total_steps(c, j));
+    schedule_of(c, &schedule, planned_steps(c, j));
     job_start(c, j, total_steps(c, j));
     progress_head();
     signals_watch(j->ctx);
