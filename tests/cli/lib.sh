@@ -7,7 +7,7 @@ unset NO_COLOR CLICOLOR_FORCE
 export XDG_CONFIG_HOME=/nonexistent
 tern=$(realpath "$1")
 here=$(cd "$(dirname "$0")" && pwd)
-folder=$(mktemp -d "${TMPDIR:-/tmp}/tern-cli.XXXXXX") || exit 1
+folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 cd "$folder" || exit 1
 failures=0
@@ -68,7 +68,8 @@ p=0.25
 [dense]
 units=10
 END
-small=(train --data shapes --samples 300 --val-split 60 --model net.cfg --batch 20 --epochs 4 --augment shift=2)
+small=(train --data shapes --samples 300 --val-split 60 --model net.cfg --batch 20 --epochs 4
+    --augment shift=2)
 
 finish() {
     [ $failures = 0 ] && echo "all fine"

@@ -11,8 +11,9 @@ equal() {
     same runs/whole/best.safetensors "runs/$1/best.safetensors"
     [ "$(cut -d, -f1-7 runs/whole/metrics.csv)" = "$(cut -d, -f1-7 "runs/$1/metrics.csv")" ] ||
         bad "$1: metrics.csv differs"
-    [ "$(sed 's/,"img_per_s.*//' runs/whole/steps.jsonl)" = "$(sed 's/,"img_per_s.*//' "runs/$1/steps.jsonl")" ] ||
-        bad "$1: steps.jsonl differs"
+    sed 's/,"img_per_s.*//' runs/whole/steps.jsonl > mine
+    sed 's/,"img_per_s.*//' "runs/$1/steps.jsonl" > theirs
+    same mine theirs
 }
 
 status 0 "$tern" "${long[@]}" --name threads --threads 3
@@ -25,7 +26,8 @@ status 0 "$tern" "${long[@]}" --name steps --steps 333
 [ "$(tail -1 runs/steps/metrics.csv | cut -d, -f2)" = 333 ] || bad "--steps 333"
 status 0 "$tern" train --resume runs/steps --steps 1000 --json
 [ "$(value out resumed_at)" = 333 ] || bad "resumed at $(value out resumed_at)"
-[ "$(value out weights_xxh128)" = "$(value runs/whole/result.json weights_xxh128)" ] || bad "--steps, resumed"
+hash=$(value runs/whole/result.json weights_xxh128)
+[ "$(value out weights_xxh128)" = "$hash" ] || bad "--steps, resumed"
 
 # A finished run: nothing is trained, the result is told again.
 cp -r runs/whole before

@@ -25,7 +25,8 @@ status 2 "$tern" train --epcohs 3
 has err "did you mean --epochs?"
 status 2 "$tern" train --epochs
 has err "--epochs needs a value"
-for words in "--batch x" "--batch 0" "--batch -1" "--batch 1e3" "--lr nan" "--lr inf" "--lr -1" "--lr" \
+for words in "--batch x" "--batch 0" "--batch -1" "--batch 1e3" "--lr nan" "--lr inf" "--lr -1" \
+    "--lr" \
     "--optimizer adma" "--schedule no" "--seed -1" "--seed 99999999999999999999" "--threads 0" \
     "--threads 257" "--color red" "--augment fly" "--augment shift" "--size 3x4" "--val-split -1" \
     "--set lr" "--set nosuch=1" "--set lr=x" "--smoothing 1.5" "--top 3" "surplus" "--math f64" \
