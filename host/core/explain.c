@@ -154,10 +154,12 @@ static void swap_host(const ti_plan *p, const ti_kept *k, char *spare)
 static tern_status explain(tern_program *prog, ti_kept *k)
 {
     tern_ctx *ctx = prog->ctx;
+    /* After a change (of threads, of an option) kernels may want other scratch than was planned. */
+    const bool planned = k->plan && k->plan->key[TI_KEY_STRUCTURE] == ctx->structure;
     ti_plan *p = k->plan;
     char why[400];
 
-    if (!p) { /* the run was eager: its plan is made now */
+    if (!planned) { /* or the run was eager: its plan is made now */
         ti_meta *meta = ti_alloc(ctx, (size_t)(k->n_in + 1) * sizeof *meta);
         for (int i = 0; meta && i < k->n_in; i++) meta[i] = ti_canonical(&k->in[i]->m);
         p = meta ? ti_plan_for(prog, k->n_in, meta) : NULL;
@@ -166,16 +168,16 @@ static tern_status explain(tern_program *prog, ti_kept *k)
     }
     TI_TRY(ti_bind(p));
     /* What shares a variable's bytes must not see them change, even for this while. */
-    for (int i = 0; k->plan && i < p->bound->n_host; i++)
+    for (int i = 0; planned && i < p->bound->n_host; i++)
         TI_TRY(ti_unshare(p->value[p->bound->host[i]].var));
     ti_block *spare = ti_may_allocate(ctx) ? ti_pool_alloc(ctx->pool, 64, 0, "explain") : NULL;
     if (!spare) {
         ti_pool_explain(ctx->pool, 64, why, sizeof why);
         return ti_fail(ctx, TERN_E_MEMORY, "explain: %s", why);
     }
-    if (k->plan) swap_host(p, k, spare->data);
+    if (planned) swap_host(p, k, spare->data);
     run_again(p, k->in);
-    if (k->plan) swap_host(p, k, spare->data);
+    if (planned) swap_host(p, k, spare->data);
     ti_pool_free(ctx->pool, spare);
     return ctx->error;
 }

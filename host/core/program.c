@@ -310,7 +310,8 @@ static int make_key(tern_program *prog, int n_in, const ti_meta *in)
     }
     int64_t *key = prog->key;
     key[n++] = ctx->mode | (int64_t)(ctx->no_grad > 0) << 8 | (int64_t)ctx->guard << 9;
-    key[n++] = ctx->structure;
+    key[TI_KEY_STRUCTURE] = ctx->structure;
+    n++;
     key[n++] = n_in;
     key[n++] = n_flag;
     for (int i = 0; i < n_in; i++) {

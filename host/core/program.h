@@ -6,7 +6,8 @@
 
 #include "core/core.h"
 
-enum { TI_KEPT = 2, TI_PLANS = 64 }; /* runs kept to be explained; plans of a program, at most */
+/* Runs kept to be explained; plans of a program, at most; where a key has the structure. */
+enum { TI_KEPT = 2, TI_PLANS = 64, TI_KEY_STRUCTURE = 1 };
 
 /* A line ready to run. */
 typedef struct {
