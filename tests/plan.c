@@ -514,6 +514,8 @@ Test(plan, old_plans_go)
         live[round] = ctx->n_live;
     }
     cr_expect(tern_program_traces(p) == 200);
+    tern_structure_changed(ctx); /* explaining makes one more, and the oldest goes */
+    cr_expect(tern_program_explain(ctx, p) == TERN_OK, "%s", tern_error_text(ctx));
     cr_expect(live[0] == live[1], "%ld, then %ld blocks", live[0], live[1]);
     tc_close(ctx);
 }

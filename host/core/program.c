@@ -363,7 +363,7 @@ static void forget_oldest(tern_program *prog)
     if (prog->n_plans <= TI_PLANS) return;
     while ((*at)->next) at = &(*at)->next;
     for (int i = 0; i < TI_KEPT; i++)
-        if (prog->kept[i].plan == *at) drop_kept(prog, &prog->kept[i]);
+        if (prog->kept[i].plan == *at) prog->kept[i].plan = NULL;
     if (prog->last == *at) prog->last = NULL;
     ti_plan_free(*at);
     *at = NULL;
