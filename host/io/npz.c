@@ -124,7 +124,9 @@ tern_archive *tern_npz_read(tern_ctx *ctx, const char *path)
     if (!ti_ready(ctx, path, "npz_read") || !(data = tern_file_read(ctx, &bytes, path, 0)))
         return NULL;
     zip_error_init(&error);
-    a = tern_archive_new(ctx);
+    a = bytes ? tern_archive_new(ctx) : NULL;
+    if (!bytes) /* libzip takes nothing for an archive of nothing */
+        ti_fail(ctx, TERN_E_FORMAT, "%.300s: is empty: not a .npz file", path);
     if (a && (source = zip_source_buffer_create(data, bytes, 0, &error)))
         zip = zip_open_from_source(source, ZIP_RDONLY | ZIP_CHECKCONS, &error);
     if (a && !zip) {
@@ -201,6 +203,11 @@ tern_status tern_npz_write(tern_ctx *ctx, const tern_archive *a, const char *pat
     zip_t *zip;
 
     if (!ti_ready(ctx, a && path, "npz_write")) return ctx ? tern_error(ctx) : TERN_E_ARGUMENT;
+    if (!a->count) { /* libzip would write no file at all */
+        static const char nothing[22] = "PK\5\6";
+
+        return tern_file_write(ctx, path, nothing, sizeof nothing);
+    }
     if (!(bytes = ti_alloc(ctx, (size_t)a->count * sizeof *bytes))) return tern_error(ctx);
     zip_error_init(&error);
     into = zip_source_buffer_create(NULL, 0, 0, &error);
