@@ -1,12 +1,7 @@
 /* table.c - this instruction set's table. */
 #include "conv.h"
 #include "gemm.h"
-
-static bool wino_fits(const ti_conv *v)
-{
-    (void)v;
-    return false;
-}
+#include "winograd.h"
 
 const ti_simd TI_SIMD(ti_simd) = {
     .name = TI_ISA_NAME,
@@ -20,5 +15,12 @@ const ti_simd TI_SIMD(ti_simd) = {
     .conv_dx = TI_SIMD(conv_dx),
     .conv_dw = TI_SIMD(conv_dw),
     .conv_chain = TI_SIMD(conv_chain),
-    .wino_fits = wino_fits,
+    .wino_fits = TI_SIMD(wino_fits),
+    .wino_pays = TI_SIMD(wino_pays),
+    .wino_scratch = TI_SIMD(wino_scratch),
+    .wino_fwd = TI_SIMD(wino_fwd),
+    .wino_dx = TI_SIMD(wino_dx),
+    .wino_dw = TI_SIMD(wino_dw),
+    .wino_chain = TI_SIMD(wino_chain),
+    .wino_growth = TI_SIMD(wino_growth),
 };
