@@ -10,21 +10,6 @@
 #include "cli/session.h"
 #include "cli/verbs.h"
 
-static double memory_free(double *total)
-{
-    FILE *file = fopen("/proc/meminfo", "re");
-    char line[160];
-    double free_kib = 0, kib;
-
-    *total = 0;
-    while (file && fgets(line, sizeof line, file)) {
-        if (sscanf(line, "MemTotal: %lf", &kib) == 1) *total = kib * 1024;
-        if (sscanf(line, "MemAvailable: %lf", &kib) == 1) free_kib = kib;
-    }
-    if (file) fclose(file);
-    return free_kib * 1024;
-}
-
 typedef struct {
     const char *id, *text;
     bool usable, standard;
@@ -54,7 +39,7 @@ int verb_devices(cli *c)
                          {.id = "null", .text = "plans, computes nothing"},
                          {.id = "cuda"}};
     const int n = sizeof rows / sizeof rows[0];
-    double total, free_bytes = memory_free(&total);
+    double total, free_bytes = memory_available(&total);
     json js = {0};
     char *text;
 

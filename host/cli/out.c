@@ -296,6 +296,21 @@ void wilson(double p, double n, double *low, double *high)
     *high = middle + half;
 }
 
+double memory_available(double *total)
+{
+    FILE *file = fopen("/proc/meminfo", "re");
+    char line[160];
+    double free_kib = 0, kib;
+
+    *total = 0;
+    while (file && fgets(line, sizeof line, file)) {
+        if (sscanf(line, "MemTotal: %lf", &kib) == 1) *total = kib * 1024;
+        if (sscanf(line, "MemAvailable: %lf", &kib) == 1) free_kib = kib;
+    }
+    if (file) fclose(file);
+    return free_kib * 1024;
+}
+
 double seconds_now(void)
 {
     struct timespec t;

@@ -67,6 +67,8 @@ const char *duration(double seconds);
 const char *rate(double per_s);
 /* Wilson's 95 % interval of a share p that was seen in n trials. */
 void wilson(double p, double n, double *low, double *high);
+/* Bytes of memory that a process could get now; *total: of the machine, 0 if not known. */
+double memory_available(double *total);
 /* Monotonic seconds. */
 double seconds_now(void);
 /* Largest resident memory of this process so far. */

@@ -9,6 +9,8 @@
 int settings_read(cli *c);
 /* The [train] section of a file, for settings that are not made yet. Status of exit. */
 int settings_from(cli *c, const char *path);
+/* A text that leaves a setting out of settings_text. */
+extern const char NO_SETTING[];
 /* "key=value" lines of all that is in effect, for config.cfg. The caller frees it. */
 char *settings_text(const cli *c);
 /* Where a setting is from: "default", "--lr", "fashion.cfg:3". */

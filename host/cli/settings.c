@@ -9,6 +9,8 @@
 #include "cli/out.h"
 #include "cli/session.h"
 
+const char NO_SETTING[] = "";
+
 const char *settings_origin(const cli *c, int i)
 {
     return c->set[i].text ? c->set[i].origin : option_table[i].built_in ? "default" : NULL;
@@ -98,7 +100,7 @@ char *settings_text(const cli *c)
         const option *o = &option_table[i];
         const char *value = c->set[i].text ? c->set[i].text : o->built_in;
 
-        if (!o->key || !value || !(o->verbs & V_TRAIN)) continue;
+        if (!o->key || !value || value == NO_SETTING || !(o->verbs & V_TRAIN)) continue;
         if (strcmp(o->name, "threads") == 0 || strcmp(o->name, "runs") == 0) continue;
         if (strcmp(o->name, "device") == 0 && !c->set[i].text) continue;
         more = cli_format("%s%s=%s\n", text, o->name, value);

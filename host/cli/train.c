@@ -172,17 +172,15 @@ static tern_status write_text(tern_ctx *ctx, const char *folder, const char *fil
 
 static tern_status write_config(cli *c, job *j)
 {
-    char *net = net_text(j->ctx, cli_text(c, "model")), *train, *text;
+    setting *model = &c->set[option_named("model")];
+    const setting asked = *model;
+    char *train, *text;
 
-    if (net) c->set[option_named("model")].text = NULL; /* the file itself is the model */
+    /* A net that a file describes stands in config.cfg itself: no other file is needed then. */
+    if (j->net_text) *model = (setting){.text = NO_SETTING};
     train = settings_text(c);
-    if (net) {
-        /* settings_text gives the built-in model's name where none was asked for. */
-        char *line = strstr(train, "\nmodel="), *end = line ? strchr(line + 1, '\n') : NULL;
-        if (end) memmove(line, end, strlen(end) + 1);
-    }
-    text = net ? cli_format("%s\n%s", net, train) : cli_copy(train);
-    free(net);
+    *model = asked;
+    text = j->net_text ? cli_format("%s\n%s", j->net_text, train) : cli_copy(train);
     free(train);
     return write_text(j->ctx, j->folder, "config.cfg", text);
 }
@@ -221,6 +219,7 @@ static int open_net(cli *c, job *j, const tern_model_opts *size)
     how.classes = tern_data_classes(j->train);
     j->net = net_open(j->ctx, cli_text(c, "model"), &how, &j->size, &status);
     if (!j->net) return status;
+    j->net_text = net_text(j->ctx, cli_text(c, "model"));
     j->opt = optimizer_of(c, j);
     return j->opt ? EXIT_DONE : session_failed(j->ctx, NULL);
 }
@@ -244,7 +243,8 @@ static int64_t total_steps(cli *c, const job *j)
 static int fit(cli *c, job *j)
 {
     progress shown = {.ctx = j->ctx, .run = j->folder, .resumed = j->resumed};
-    const char *const meta[] = {"model", cli_text(c, "model"), "data", data_name(c), NULL};
+    const char *const meta[] = {"data", data_name(c), j->net_text ? "net" : "model",
+                                j->net_text ? j->net_text : cli_text(c, "model"), NULL};
     tern_schedule schedule;
     tern_augment augment;
     tern_fit_opts how = {.epochs = (int)cli_int(c, "epochs"),
@@ -265,10 +265,11 @@ static int fit(cli *c, job *j)
                          .on_step = progress_step,
                          .user = &shown,
                          .result = &j->fit};
+    int status;
 
     if (!augment_of(c, &augment)) return EXIT_USAGE;
     schedule_of(c, &schedule, planned_steps(c, j));
-    job_start(c, j, total_steps(c, j));
+    if ((status = job_start(c, j, total_steps(c, j))) != EXIT_DONE) return status;
     progress_head();
     signals_watch(j->ctx);
     j->status = tern_fit(j->ctx, j->net, j->opt, j->train, &how);
@@ -336,5 +337,6 @@ int verb_train(cli *c)
     if (!j.ctx) return EXIT_FAILED;
     status = session_close(j.ctx, run(c, &j));
     free(j.folder);
+    free(j.net_text);
     return status;
 }

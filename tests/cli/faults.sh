@@ -51,7 +51,7 @@ has out '"train_loss": null'
 has out '"train_loss_nonfinite": "'
 
 # A plan beyond the cap is refused before the first step.
-status 1 env TERN_POOL_BYTES=2000000 "$tern" train --data shapes --samples 600 --val-split 60 \
+status 1 env TERN_POOL_BYTES=40000000 "$tern" train --data shapes --samples 600 --val-split 60 \
     --model cnn --batch 500 --epochs 1 --name big
 has err "error: "
 has err "--batch"
