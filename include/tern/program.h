@@ -75,7 +75,8 @@ TERN_API tern_program *tern_record(tern_ctx *ctx, tern_step step, void *user);
  * a step that fails. */
 TERN_API TERN_CHECKED tern_status tern_program_run(tern_ctx *ctx, tern_tensor **out,
                                                    tern_program *program, tern_tensor **in);
-/* Plans the step for such inputs without running it; `shapes` and `types` have n entries. */
+/* Plans the step for such inputs without running it; `shapes` and `types` have n entries. Inputs of
+ * rank 4 are taken to lie channels-last, as loaders give them. */
 TERN_API TERN_CHECKED tern_status tern_program_plan(tern_ctx *ctx, tern_program *program, int n,
                                                     const tern_shape *shapes,
                                                     const tern_type *types);
