@@ -25,14 +25,20 @@ static ti_object *list_of(tern_ctx *ctx)
     return NULL;
 }
 
-void *ti_object_new(tern_ctx *ctx, size_t bytes, void (*end)(tern_ctx *, ti_object *))
+void ti_object_own(tern_ctx *ctx, ti_object *o, void (*end)(tern_ctx *, ti_object *))
 {
-    ti_object *head = list_of(ctx), *o = head ? ti_alloc(ctx, bytes) : NULL;
+    ti_object *head = list_of(ctx);
 
-    if (!o) return NULL;
     *o = (ti_object){head->next, head, end};
     head->next->prev = o;
     head->next = o;
+}
+
+void *ti_object_new(tern_ctx *ctx, size_t bytes, void (*end)(tern_ctx *, ti_object *))
+{
+    ti_object *o = list_of(ctx) ? ti_alloc(ctx, bytes) : NULL;
+
+    if (o) ti_object_own(ctx, o, end);
     return o;
 }
 

@@ -21,11 +21,13 @@
 
 enum { SLOTS = 3, ALIGN = 64 };
 
+typedef struct retired retired;
 typedef struct {
     float *x;       /* [batch][h][w][c], in `memory` */
     int64_t *label; /* [batch] */
     int64_t *sample;
     void *memory;
+    retired *spare; /* for the day when the memory is still used at its batch's end */
     int64_t count;
     tern_position at; /* what it holds */
     bool filled;
@@ -51,7 +53,7 @@ struct tern_loader {
     tern_position next; /* to be given out */
     int turn;
     slot slots[SLOTS];
-    struct retired *retired;
+    retired *retired;
 
     bool threaded;
     pthread_t thread;
@@ -186,18 +188,25 @@ static void settle(tern_loader *l)
 
 /* ---- slots and tensors ----------------------------------------------------------------------- */
 
-/* Memory of a slot that somebody still uses when its batch ends. */
-typedef struct retired {
+/* Memory of a slot that somebody still uses when its batch ends. On its loader's list, and owned by
+ * the context, which may end it first. */
+struct retired {
     ti_object object;
-    struct retired *next; /* of the same loader */
+    struct retired *next;
+    tern_loader *loader; /* NULL: it is closed */
     void *memory;
     ti_storage *store[2];
-} retired;
+};
 
 static void end_retired(tern_ctx *ctx, ti_object *object)
 {
     retired *r = (retired *)object;
 
+    for (retired **at = r->loader ? &r->loader->retired : NULL; at && *at; at = &(*at)->next)
+        if (*at == r) {
+            *at = r->next;
+            break;
+        }
     for (int i = 0; i < 2; i++) ti_storage_drop(r->store[i]);
     ti_free(ctx, r->memory);
 }
@@ -205,13 +214,9 @@ static void end_retired(tern_ctx *ctx, ti_object *object)
 /* Frees what nobody uses any more. */
 static void sweep(tern_ctx *ctx, tern_loader *l)
 {
-    for (retired **at = &l->retired, *r; (r = *at);) {
-        if (r->store[0]->refs > 1 || r->store[1]->refs > 1) {
-            at = &r->next;
-            continue;
-        }
-        *at = r->next;
-        ti_object_close(ctx, r);
+    for (retired *r = l->retired, *next; r; r = next) {
+        next = r->next;
+        if (r->store[0]->refs == 1 && r->store[1]->refs == 1) ti_object_close(ctx, r);
     }
 }
 
@@ -226,7 +231,13 @@ static tern_status make_slot(tern_ctx *ctx, slot *t, const tern_loader *l)
         return ti_fail(ctx, TERN_E_ARGUMENT, "loader: batches of %lld samples are too large",
                        (long long)batch);
     /* Images first, at a cache line's start; labels and samples after them. */
-    if (!(t->memory = ti_alloc(ctx, (size_t)bytes + 3 * ALIGN))) return tern_error(ctx);
+    t->spare = ti_alloc(ctx, sizeof *t->spare);
+    t->memory = t->spare ? ti_alloc(ctx, (size_t)bytes + 3 * ALIGN) : NULL;
+    if (!t->memory) {
+        ti_free(ctx, t->spare);
+        t->spare = NULL;
+        return tern_error(ctx);
+    }
     char *at = (char *)(((uintptr_t)t->memory + ALIGN - 1) / ALIGN * ALIGN);
     const size_t x_bytes = ((size_t)(batch * each) * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;
 
@@ -242,20 +253,19 @@ static bool shared(const tern_tensor *t) { return t && (t->refs > 1 || t->store-
 static bool retire(tern_ctx *ctx, tern_loader *l, slot *t, bool ending)
 {
     slot fresh = {0};
-    retired *r = ti_object_new(ctx, sizeof *r, end_retired);
+    retired *r = t->spare;
 
-    if (!r) return false;
-    if (!ending && make_slot(ctx, &fresh, l) != TERN_OK) {
-        ti_object_close(ctx, r);
-        return false;
-    }
+    if (!ending && make_slot(ctx, &fresh, l) != TERN_OK) return false;
+    ti_object_own(ctx, &r->object, end_retired);
     r->memory = t->memory;
     for (int i = 0; i < 2; i++) {
         r->store[i] = t->in[i]->store;
         r->store[i]->refs++;
     }
+    r->loader = l;
     r->next = l->retired;
     l->retired = r;
+    t->spare = fresh.spare;
     t->memory = fresh.memory;
     t->x = fresh.x;
     t->label = fresh.label;
@@ -414,9 +424,13 @@ static void end(tern_ctx *ctx, ti_object *object)
     }
     pthread_cond_destroy(&l->cond);
     pthread_mutex_destroy(&l->mutex);
-    for (int i = 0; i < SLOTS; i++)
-        if (release(ctx, l, &l->slots[i], true)) ti_free(ctx, l->slots[i].memory);
-    sweep(ctx, l); /* the rest stays until its context closes */
+    for (int i = 0; i < SLOTS; i++) {
+        release(ctx, l, &l->slots[i], true);
+        ti_free(ctx, l->slots[i].memory);
+        ti_free(ctx, l->slots[i].spare);
+    }
+    sweep(ctx, l);
+    for (retired *r = l->retired; r; r = r->next) r->loader = NULL; /* its context ends it */
     ti_free(ctx, l->index);
     ti_free(ctx, l->order);
     ti_free(ctx, l->scale);
