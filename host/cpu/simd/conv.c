@@ -20,16 +20,16 @@ static method choose(const ti_conv *v, ti_conv_pass pass)
     if (v->c <= 0 || v->k <= 0 || v->r <= 0 || v->s <= 0 || v->n <= 0 || v->p <= 0 || v->q <= 0)
         return NOTHING;
     if (v->groups == v->c && v->groups == v->k && v->c > 1) return DEPTHWISE;
-    return TI_SIMD(small_conv_pays)(v, pass) ? SMALL : IGEMM;
+    return small_conv_pays(v, pass) ? SMALL : IGEMM;
 }
 
 size_t TI_SIMD(conv_scratch)(const ti_conv *v, ti_conv_pass pass, int n_threads)
 {
     switch (choose(v, pass)) {
     case NOTHING: return 0;
-    case DEPTHWISE: return TI_SIMD(depthwise_scratch)(v, pass);
-    case SMALL: return TI_SIMD(small_conv_scratch)(v, pass, n_threads);
-    case IGEMM: return TI_SIMD(igemm_scratch)(v, pass, n_threads);
+    case DEPTHWISE: return depthwise_scratch(v, pass);
+    case SMALL: return small_conv_scratch(v, pass, n_threads);
+    case IGEMM: return igemm_scratch(v, pass, n_threads);
     }
     return 0;
 }
@@ -50,9 +50,9 @@ void TI_SIMD(conv_fwd)(ti_threads *t, const ti_conv *v, const float *x, const fl
                 y[i * v->k + k] = e && e->relu ? relu_of(b) : b;
             }
         break;
-    case DEPTHWISE: TI_SIMD(depthwise_fwd)(t, v, x, w, y, e, scratch); break;
-    case SMALL: TI_SIMD(small_conv_fwd)(t, v, x, w, y, e, scratch); break;
-    case IGEMM: TI_SIMD(igemm_fwd)(t, v, x, w, y, e, scratch); break;
+    case DEPTHWISE: depthwise_fwd(t, v, x, w, y, e, scratch); break;
+    case SMALL: small_conv_fwd(t, v, x, w, y, e, scratch); break;
+    case IGEMM: igemm_fwd(t, v, x, w, y, e, scratch); break;
     }
 }
 
@@ -61,9 +61,9 @@ void TI_SIMD(conv_dx)(ti_threads *t, const ti_conv *v, const float *dy, const fl
 {
     switch (choose(v, TI_CONV_DX)) {
     case NOTHING: zero(dx, v->n * v->h * v->w * v->c); break;
-    case DEPTHWISE: TI_SIMD(depthwise_dx)(t, v, dy, w, dx, scratch); break;
-    case SMALL: TI_SIMD(small_conv_dx)(t, v, dy, w, dx, scratch); break;
-    case IGEMM: TI_SIMD(igemm_dx)(t, v, dy, w, dx, scratch); break;
+    case DEPTHWISE: depthwise_dx(t, v, dy, w, dx, scratch); break;
+    case SMALL: small_conv_dx(t, v, dy, w, dx, scratch); break;
+    case IGEMM: igemm_dx(t, v, dy, w, dx, scratch); break;
     }
 }
 
@@ -72,9 +72,9 @@ void TI_SIMD(conv_dw)(ti_threads *t, const ti_conv *v, const float *x, const flo
 {
     switch (choose(v, TI_CONV_DW)) {
     case NOTHING: zero(dw, v->k * v->r * v->s * (v->c / v->groups)); break;
-    case DEPTHWISE: TI_SIMD(depthwise_dw)(t, v, x, dy, dw, scratch); break;
-    case SMALL: TI_SIMD(small_conv_dw)(t, v, x, dy, dw, scratch); break;
-    case IGEMM: TI_SIMD(igemm_dw)(t, v, x, dy, dw, scratch); break;
+    case DEPTHWISE: depthwise_dw(t, v, x, dy, dw, scratch); break;
+    case SMALL: small_conv_dw(t, v, x, dy, dw, scratch); break;
+    case IGEMM: igemm_dw(t, v, x, dy, dw, scratch); break;
     }
 }
 
@@ -82,9 +82,9 @@ int64_t TI_SIMD(conv_chain)(const ti_conv *v, ti_conv_pass pass)
 {
     switch (choose(v, pass)) {
     case NOTHING: return 1;
-    case DEPTHWISE: return TI_SIMD(depthwise_chain)(v, pass);
-    case SMALL: return TI_SIMD(small_conv_chain)(v, pass);
-    case IGEMM: return TI_SIMD(igemm_chain)(v, pass);
+    case DEPTHWISE: return depthwise_chain(v, pass);
+    case SMALL: return small_conv_chain(v, pass);
+    case IGEMM: return igemm_chain(v, pass);
     }
     return 1;
 }

@@ -23,7 +23,7 @@ typedef struct {
     int64_t rows, chunk_rows;
 } job;
 
-size_t TI_SIMD(depthwise_scratch)(const ti_conv *v, ti_conv_pass pass)
+size_t depthwise_scratch(const ti_conv *v, ti_conv_pass pass)
 {
     const int64_t floats = v->r * v->s * round_up(v->c, VL) * (pass == TI_CONV_DW ? DW_SLOTS : 1);
     return (size_t)round_up(floats * (int64_t)sizeof(float), 64);
@@ -98,8 +98,8 @@ static void fwd_rows(void *arg, int64_t i, int i_worker)
     }
 }
 
-void TI_SIMD(depthwise_fwd)(ti_threads *t, const ti_conv *v, const float *x, const float *w,
-                            float *y, const ti_conv_epilogue *e, void *scratch)
+void depthwise_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
+                   const ti_conv_epilogue *e, void *scratch)
 {
     job o = {.v = v, .x = x, .w = turn(v, w, scratch), .out = y, .e = e};
 
@@ -136,8 +136,8 @@ static void dx_rows(void *arg, int64_t i, int i_worker)
     }
 }
 
-void TI_SIMD(depthwise_dx)(ti_threads *t, const ti_conv *v, const float *dy, const float *w,
-                           float *dx, void *scratch)
+void depthwise_dx(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
+                  void *scratch)
 {
     job o = {.v = v, .dy = dy, .w = turn(v, w, scratch), .out = dx};
 
@@ -176,8 +176,8 @@ static void dw_stretch(void *arg, int64_t i, int i_worker)
         }
 }
 
-void TI_SIMD(depthwise_dw)(ti_threads *t, const ti_conv *v, const float *x, const float *dy,
-                           float *dw, void *scratch)
+void depthwise_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
+                  void *scratch)
 {
     const int64_t taps = v->r * v->s, width = round_up(v->c, VL), rows = v->n * v->p;
     float *slots = scratch;
@@ -195,7 +195,7 @@ void TI_SIMD(depthwise_dw)(ti_threads *t, const ti_conv *v, const float *x, cons
         }
 }
 
-int64_t TI_SIMD(depthwise_chain)(const ti_conv *v, ti_conv_pass pass)
+int64_t depthwise_chain(const ti_conv *v, ti_conv_pass pass)
 {
     if (pass != TI_CONV_DW) return v->r * v->s + 1;
     return v->q + ceil_div(v->n * v->p, DW_SLOTS) + DW_SLOTS;

@@ -1,7 +1,7 @@
 /* gather.c - gathers of the three passes, and copying their rows (gather.h). */
 #include "gather.h"
 
-gather TI_SIMD(gather_fwd)(const ti_conv *v, gather_tap *taps)
+gather gather_fwd(const ti_conv *v, gather_tap *taps)
 {
     for (int64_t i = 0; i < v->r * v->s; i++)
         taps[i] = (gather_tap){i / v->s * v->dilation[0], i % v->s * v->dilation[1], i};
@@ -29,7 +29,7 @@ gather TI_SIMD(gather_fwd)(const ti_conv *v, gather_tap *taps)
     };
 }
 
-gather TI_SIMD(gather_dx)(const ti_conv *v, int64_t a, int64_t b, gather_tap *taps)
+gather gather_dx(const ti_conv *v, int64_t a, int64_t b, gather_tap *taps)
 {
     gather g = {
         .n = v->n,
@@ -85,8 +85,8 @@ static void put_taps(const gather *g, const float *image, int64_t h0, int64_t w0
     gather_put(a, n_t, t, d, NULL, round_up(d, VL) - d);
 }
 
-void TI_SIMD(gather_rows)(const gather *g, const float *src, int64_t t0, int64_t n_t, int64_t u0,
-                          int64_t u1, float *a, float *y, float **out)
+void gather_rows(const gather *g, const float *src, int64_t t0, int64_t n_t, int64_t u0, int64_t u1,
+                 float *a, float *y, float **out)
 {
     int64_t j = t0 % g->rows_w, i = t0 / g->rows_w % g->rows_h, n = t0 / (g->rows_w * g->rows_h);
     const int64_t ahead = 8 * g->src_dw * g->src_ld; /* the hardware does not foresee these */

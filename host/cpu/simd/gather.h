@@ -15,6 +15,10 @@
 
 #include "panel.h"
 
+#define gather_fwd TI_SIMD(gather_fwd)
+#define gather_dx TI_SIMD(gather_dx)
+#define gather_rows TI_SIMD(gather_rows)
+
 typedef struct {
     int64_t dh, dw, filter; /* filter: index r * S + s in the weights */
 } gather_tap;
@@ -34,14 +38,14 @@ typedef struct {
 } gather;
 
 /* taps: room for r * s. */
-gather TI_SIMD(gather_fwd)(const ti_conv *v, gather_tap *taps);
+gather gather_fwd(const ti_conv *v, gather_tap *taps);
 /* The taps that reach the pixels whose coordinates are (a, b) modulo the stride. */
-gather TI_SIMD(gather_dx)(const ti_conv *v, int64_t a, int64_t b, gather_tap *taps);
+gather gather_dx(const ti_conv *v, int64_t a, int64_t b, gather_tap *taps);
 
 /* Rows t0 … t0 + n_t, taps u0 … u1, as panels of n_t rows, the depth zero-padded to VL; where not
  * NULL, out receives the addresses of the rows' pixels in y. */
-void TI_SIMD(gather_rows)(const gather *g, const float *src, int64_t t0, int64_t n_t, int64_t u0,
-                          int64_t u1, float *a, float *y, float **out);
+void gather_rows(const gather *g, const float *src, int64_t t0, int64_t n_t, int64_t u0, int64_t u1,
+                 float *a, float *y, float **out);
 
 /* n floats to columns d … of row t; NULL is zeros. */
 INLINE void gather_put(float *a, int64_t n_t, int64_t t, int64_t d, const float *src, int64_t n)

@@ -208,7 +208,7 @@ static parts scratch_parts(const ti_conv *v, ti_conv_pass pass, int n_threads)
     return q;
 }
 
-size_t TI_SIMD(igemm_scratch)(const ti_conv *v, ti_conv_pass pass, int n_threads)
+size_t igemm_scratch(const ti_conv *v, ti_conv_pass pass, int n_threads)
 {
     return scratch_parts(v, pass, n_threads).total;
 }
@@ -227,12 +227,10 @@ static void run_rows(void *arg, int64_t i, int i_worker)
 
     for (int64_t t = t0; t < t1; t += ROWS_NN) {
         const int64_t n_t = min_of(ROWS_NN, t1 - t);
-        TI_SIMD(gather_rows)
-        (&o->g, o->src + group * o->g.src_c, t, n_t, 0, o->g.n_taps, a, o->out + group * o->n_cols,
-         rows);
-        TI_SIMD(panel_nn_rows)
-        (n_t, o->n_cols, o->depth, a, n_t, o->b + group * o->b_group, rows, bias,
-         o->e && o->e->relu);
+        gather_rows(&o->g, o->src + group * o->g.src_c, t, n_t, 0, o->g.n_taps, a,
+                    o->out + group * o->n_cols, rows);
+        panel_nn_rows(n_t, o->n_cols, o->depth, a, n_t, o->b + group * o->b_group, rows, bias,
+                      o->e && o->e->relu);
     }
 }
 
@@ -266,9 +264,8 @@ static void run_few(ti_threads *t, const job *all, const float *x, float *y)
 
     o->e = &e;
     for (int64_t i = 0; i < o->v->groups; i++) {
-        TI_SIMD(gather_rows)
-        (&o->g, x + i * o->g.src_c, 0, o->n_rows, 0, o->g.n_taps, (float *)o->own,
-         y + i * o->n_cols, rows);
+        gather_rows(&o->g, x + i * o->g.src_c, 0, o->n_rows, 0, o->g.n_taps, (float *)o->own,
+                    y + i * o->n_cols, rows);
         o->w = w + i * o->n_cols * o->g.n_taps * o->g.src_c;
         e.bias = bias ? bias + i * o->n_cols : NULL;
         ti_threads_run(work > 2 * MAC_CHUNK ? t : NULL, parts_k, few_rows, o);
@@ -283,12 +280,12 @@ static job start(const ti_conv *v, ti_conv_pass pass, ti_threads *t, char *scrat
         .v = v, .b = (float *)(scratch + q.b), .own = scratch + q.own, .own_bytes = q.own_each};
 }
 
-void TI_SIMD(igemm_fwd)(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
-                        const ti_conv_epilogue *e, void *scratch)
+void igemm_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
+               const ti_conv_epilogue *e, void *scratch)
 {
     job o = start(v, TI_CONV_FWD, t, scratch);
 
-    o.g = TI_SIMD(gather_fwd)(v, scratch);
+    o.g = gather_fwd(v, scratch);
     o.src = x;
     o.w = w;
     o.out = y;
@@ -310,8 +307,8 @@ static void zero_pixels(const ti_conv *v, int64_t a, int64_t b, float *dx)
                 memset(dx + ((i * v->h + y) * v->w + x) * v->c, 0, (size_t)v->c * sizeof(float));
 }
 
-void TI_SIMD(igemm_dx)(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
-                       void *scratch)
+void igemm_dx(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
+              void *scratch)
 {
     job o = start(v, TI_CONV_DX, t, scratch);
 
@@ -321,7 +318,7 @@ void TI_SIMD(igemm_dx)(ti_threads *t, const ti_conv *v, const float *dy, const f
     o.n_cols = v->c / v->groups;
     for (int64_t a = 0; a < min_of(v->stride[0], v->h); a++)
         for (int64_t b = 0; b < min_of(v->stride[1], v->w); b++) {
-            o.g = TI_SIMD(gather_dx)(v, a, b, scratch);
+            o.g = gather_dx(v, a, b, scratch);
             o.depth = round_up(o.g.n_taps * o.g.src_c, VL);
             if (o.g.n_taps == 0) zero_pixels(v, a, b, dx);
             else run_gather(t, &o, pack_dx);
@@ -349,12 +346,12 @@ static void run_stretch(void *arg, int64_t i, int i_worker)
     if (t0 >= t1) memset(slot, 0, (size_t)(k_whole * ld) * sizeof(float));
     for (int64_t t = t0; t < t1; t += ROWS_TN) {
         const int64_t n_t = min_of(ROWS_TN, t1 - t);
-        TI_SIMD(gather_rows)(&o->g, o->src + group * o->g.src_c, t, n_t, u0, u1, a, NULL, NULL);
+        gather_rows(&o->g, o->src + group * o->g.src_c, t, n_t, u0, u1, a, NULL, NULL);
         for (int64_t j = 0; j < n_t; j++) {
             gather_put(b, n_t, j, 0, o->dy + (t + j) * v->k + group * k, k);
             gather_put(b, n_t, j, k, NULL, k_whole - k);
         }
-        TI_SIMD(panel_tn)(n_t, k_whole, ld, b, a, n_t, slot, ld, t > t0);
+        panel_tn(n_t, k_whole, ld, b, a, n_t, slot, ld, t > t0);
     }
 }
 
@@ -381,14 +378,14 @@ static void add_slots(void *arg, int64_t i, int i_worker)
     }
 }
 
-void TI_SIMD(igemm_dw)(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
-                       void *scratch)
+void igemm_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
+              void *scratch)
 {
     job o = start(v, TI_CONV_DW, t, scratch);
     const double flat = (double)(v->r * v->s) * (double)(v->c / v->groups);
 
     cut_dw(v, &o);
-    o.g = TI_SIMD(gather_fwd)(v, scratch);
+    o.g = gather_fwd(v, scratch);
     o.src = x;
     o.dy = dy;
     o.out = dw;
@@ -398,7 +395,7 @@ void TI_SIMD(igemm_dw)(ti_threads *t, const ti_conv *v, const float *x, const fl
     ti_threads_run(wide ? t : NULL, v->k, add_slots, &o);
 }
 
-int64_t TI_SIMD(igemm_chain)(const ti_conv *v, ti_conv_pass pass)
+int64_t igemm_chain(const ti_conv *v, ti_conv_pass pass)
 {
     if (pass == TI_CONV_DW) {
         job o = {0};

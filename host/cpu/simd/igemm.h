@@ -6,13 +6,19 @@
 #include "cpu/simd/kernels.h"
 #include "simd.h"
 
-size_t TI_SIMD(igemm_scratch)(const ti_conv *v, ti_conv_pass pass, int n_threads);
-void TI_SIMD(igemm_fwd)(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
-                        const ti_conv_epilogue *e, void *scratch);
-void TI_SIMD(igemm_dx)(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
-                       void *scratch);
-void TI_SIMD(igemm_dw)(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
-                       void *scratch);
-int64_t TI_SIMD(igemm_chain)(const ti_conv *v, ti_conv_pass pass);
+#define igemm_scratch TI_SIMD(igemm_scratch)
+#define igemm_fwd TI_SIMD(igemm_fwd)
+#define igemm_dx TI_SIMD(igemm_dx)
+#define igemm_dw TI_SIMD(igemm_dw)
+#define igemm_chain TI_SIMD(igemm_chain)
+
+size_t igemm_scratch(const ti_conv *v, ti_conv_pass pass, int n_threads);
+void igemm_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
+               const ti_conv_epilogue *e, void *scratch);
+void igemm_dx(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
+              void *scratch);
+void igemm_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
+              void *scratch);
+int64_t igemm_chain(const ti_conv *v, ti_conv_pass pass);
 
 #endif

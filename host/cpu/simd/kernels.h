@@ -105,7 +105,7 @@ typedef struct {
      *
      * Errors: |error| <= wino_chain * wino_growth * u * T * largest |a| * largest |b|, and about
      * sqrt(chain) * u * the same for all practical purposes, where a, b are the operands and T the
-     * products of one result: 9 c (forward), 9 k (dx), n p q (dw). Measured errors are smaller still.
+     * products of one result: 9 c (forward), 9 k (dx), n p q (dw). Measured errors are smaller.
      */
     bool (*wino_fits)(const ti_conv *v);
     bool (*wino_pays)(const ti_conv *v, ti_conv_pass pass);

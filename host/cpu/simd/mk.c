@@ -141,7 +141,7 @@ ROWS_4(DEFINE)
     {                                                                                              \
         {ROWS_1(X)}, {ROWS_2(X)}, {ROWS_3(X)}, { ROWS_4(X) }                                       \
     }
-    mk_fn *const MK(mk_unit)[MK_MAX_VECS][MK_MAX_ROWS] = TABLE(UNIT_NAME);
+mk_fn *const MK(mk_unit)[MK_MAX_VECS][MK_MAX_ROWS] = TABLE(UNIT_NAME);
 mk_fn *const MK(mk_strided)[MK_MAX_VECS][MK_MAX_ROWS] = TABLE(STRIDED_NAME);
 mk_fn *const MK(mk_packing)[MK_MAX_VECS][MK_MAX_ROWS] = TABLE(PACKING_NAME);
 
@@ -198,7 +198,8 @@ INLINE void dot_body(const mk_dot_tile *t, const int mr, const int nr)
 DOT_ROW(DEFINE_DOT, 1)
 DOT_ROW(DEFINE_DOT, 2)
 DOT_ROW(DEFINE_DOT, 3)
-DOT_ROW(DEFINE_DOT, 4) mk_dot_fn *const MK(mk_dot)[MK_DOT_M][MK_DOT_N] = {
+DOT_ROW(DEFINE_DOT, 4)
+mk_dot_fn *const MK(mk_dot)[MK_DOT_M][MK_DOT_N] = {
     {DOT_ROW(DOT_NAME, 1)},
     {DOT_ROW(DOT_NAME, 2)},
     {DOT_ROW(DOT_NAME, 3)},

@@ -100,17 +100,16 @@ static void nn_walk(nn_job *o, int64_t n_t, int64_t n_cols, int64_t depth, const
         }
 }
 
-void TI_SIMD(panel_nn)(int64_t n_t, int64_t n_cols, int64_t depth, const float *a, int64_t t_stride,
-                       const float *b, float *c)
+void panel_nn(int64_t n_t, int64_t n_cols, int64_t depth, const float *a, int64_t t_stride,
+              const float *b, float *c)
 {
     nn_job o = {.a_step = t_stride * VL, .c_step = t_stride * VL};
 
     if (n_t > 0) nn_walk(&o, n_t, n_cols, depth, a, t_stride, b, c, NULL, NULL, false);
 }
 
-void TI_SIMD(panel_nn_rows)(int64_t n_t, int64_t n_cols, int64_t depth, const float *a,
-                            int64_t t_stride, const float *b, float *const *c_rows,
-                            const float *bias, bool relu)
+void panel_nn_rows(int64_t n_t, int64_t n_cols, int64_t depth, const float *a, int64_t t_stride,
+                   const float *b, float *const *c_rows, const float *bias, bool relu)
 {
     nn_job o = {.a_step = t_stride * VL};
 
@@ -144,8 +143,8 @@ INLINE void tn_tile(const int nv, int64_t n_t, const float *a, const float *b0, 
     }
 }
 
-void TI_SIMD(panel_tn)(int64_t n_t, int64_t m, int64_t n, const float *a, const float *b,
-                       int64_t t_stride, float *c, int64_t ldc, bool add)
+void panel_tn(int64_t n_t, int64_t m, int64_t n, const float *a, const float *b, int64_t t_stride,
+              float *c, int64_t ldc, bool add)
 {
     const int64_t step = t_stride * VL;
 

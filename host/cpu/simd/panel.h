@@ -18,6 +18,10 @@
 #include "cpu/simd/kernels.h"
 #include "simd.h"
 
+#define panel_nn TI_SIMD(panel_nn)
+#define panel_nn_rows TI_SIMD(panel_nn_rows)
+#define panel_tn TI_SIMD(panel_tn)
+
 enum {
     NR = 2 * VL,                              /* columns of a register tile */
     NN_ROWS = N_REGS == 32 ? 14 : 6,          /* most rows of an nn tile */
@@ -29,16 +33,15 @@ enum {
  * C = A B. The depth (a multiple of VL) is cut into slices of SLICE, each summed from zero and then
  * added. t_stride: rows of A's panels; rows t, … of the product go to panels of C of as many rows.
  */
-void TI_SIMD(panel_nn)(int64_t n_t, int64_t n_cols, int64_t depth, const float *a, int64_t t_stride,
-                       const float *b, float *c);
+void panel_nn(int64_t n_t, int64_t n_cols, int64_t depth, const float *a, int64_t t_stride,
+              const float *b, float *c);
 
 /* The same, but row t goes to c_rows[t]; n_cols may be any number. bias: n_cols, or NULL. */
-void TI_SIMD(panel_nn_rows)(int64_t n_t, int64_t n_cols, int64_t depth, const float *a,
-                            int64_t t_stride, const float *b, float *const *c_rows,
-                            const float *bias, bool relu);
+void panel_nn_rows(int64_t n_t, int64_t n_cols, int64_t depth, const float *a, int64_t t_stride,
+                   const float *b, float *const *c_rows, const float *bias, bool relu);
 
 /* C[m][ldc] (+)= A^T B over n_t rows, at most SLICE; m, n multiples of VL. */
-void TI_SIMD(panel_tn)(int64_t n_t, int64_t m, int64_t n, const float *a, const float *b,
-                       int64_t t_stride, float *c, int64_t ldc, bool add);
+void panel_tn(int64_t n_t, int64_t m, int64_t n, const float *a, const float *b, int64_t t_stride,
+              float *c, int64_t ldc, bool add);
 
 #endif

@@ -5,14 +5,14 @@
  *   forward, K >= VL: lanes = output channels, rows = pixels of one output row; run u = filter row,
  *            k = the S*C contiguous floats under the filter row. The image is padded once, in L1.
  *   forward, K < VL: lanes = pixels. S*C copies of the image, shifted, cut to width Q, make every
- *            filter tap a contiguous plane of P*Q pixels, so no lane is idle at row ends; the planar
- *            result is interleaved to channels-last.
- *   dx:      lanes = the S*C floats of one filter row, rows = pixels of one column of dy, k = output
- *            channels; tiles are added where they belong in a padded dx. Does only the products that
- *            exist. A column, because pixels of one row land on overlapping floats, and a load that
- *            overlaps a store in flight waits for it.
- *   dw, K >= VL: lanes = output channels, rows = the S*C floats, k = pixels, in chunks of image rows
- *            that stay in L1 for all filter rows.
+ *            filter tap a contiguous plane of P*Q pixels, so no lane is idle at row ends; the
+ *            planar result is interleaved to channels-last.
+ *   dx:      lanes = the S*C floats of one filter row, rows = pixels of one column of dy, k =
+ *            output channels; tiles are added where they belong in a padded dx. Does only the
+ *            products that exist. A column, because pixels of one row land on overlapping floats,
+ *            and a load that overlaps a store in flight waits for it.
+ *   dw, K >= VL: lanes = output channels, rows = the S*C floats, k = pixels, in chunks of image
+ *            rows that stay in L1 for all filter rows.
  *   dw, K < VL: lanes = pixels (dot form) on the shifted copies and a planar copy of dy.
  *
  * Threads: images are given out in groups. dw sums a fixed number of groups, each in a slot of its
@@ -49,14 +49,14 @@ typedef struct {
     int64_t packed_floats, slot_floats, own_floats;
 } job;
 
-/* ---- choice, scratch --------------------------------------------------------------------------------- */
+/* ---- choice, scratch ------------------------------------------------------------------------- */
 
 static int64_t sum_length(const ti_conv *v, ti_conv_pass pass)
 {
     return pass == TI_CONV_FWD ? v->r * v->s * v->c : pass == TI_CONV_DX ? v->k : v->q;
 }
 
-bool TI_SIMD(small_conv_pays)(const ti_conv *v, ti_conv_pass pass)
+bool small_conv_pays(const ti_conv *v, ti_conv_pass pass)
 {
     const double image = (double)(v->p * v->q) * (double)(v->k * v->c) * (double)(v->r * v->s);
 
@@ -90,7 +90,7 @@ static job start(const ti_conv *v, ti_conv_pass pass)
     return o;
 }
 
-size_t TI_SIMD(small_conv_scratch)(const ti_conv *v, ti_conv_pass pass, int n_threads)
+size_t small_conv_scratch(const ti_conv *v, ti_conv_pass pass, int n_threads)
 {
     const job o = start(v, pass);
     const int64_t own = max_of(n_threads, 1) * o.own_floats;
@@ -116,7 +116,7 @@ static void run_images(ti_threads *t, job *o, ti_chunk_fn fn)
                    o);
 }
 
-/* ---- images ------------------------------------------------------------------------------------------ */
+/* ---- images ---------------------------------------------------------------------------------- */
 
 static void copy(const float *from, int64_t n, float *to)
 {
@@ -193,7 +193,7 @@ static void deinterleave(const float *y, int64_t k, int64_t n, int64_t ld, float
     }
 }
 
-/* ---- forward ----------------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 static void fwd_wide(const job *o, const float *x, float *y)
 {
@@ -279,8 +279,8 @@ static void fwd_images(void *arg, int64_t i_chunk, int i_worker)
     }
 }
 
-void TI_SIMD(small_conv_fwd)(ti_threads *t, const ti_conv *v, const float *x, const float *w,
-                             float *y, const ti_conv_epilogue *e, void *scratch)
+void small_conv_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
+                    const ti_conv_epilogue *e, void *scratch)
 {
     job o = start(v, TI_CONV_FWD);
     const int64_t rsc = v->r * o.sc;
@@ -295,7 +295,7 @@ void TI_SIMD(small_conv_fwd)(ti_threads *t, const ti_conv *v, const float *x, co
     run_images(t, &o, fwd_images);
 }
 
-/* ---- dx ---------------------------------------------------------------------------------------------- */
+/* ---- dx -------------------------------------------------------------------------------------- */
 
 static void dx_images(void *arg, int64_t i_chunk, int i_worker)
 {
@@ -335,8 +335,8 @@ static void dx_images(void *arg, int64_t i_chunk, int i_worker)
     }
 }
 
-void TI_SIMD(small_conv_dx)(ti_threads *t, const ti_conv *v, const float *dy, const float *w,
-                            float *dx, void *scratch)
+void small_conv_dx(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
+                   void *scratch)
 {
     job o = start(v, TI_CONV_DX);
     const int64_t nr = round_up(min_of(o.sc, MK_MAX_VECS * VL), VL);
@@ -351,10 +351,10 @@ void TI_SIMD(small_conv_dx)(ti_threads *t, const ti_conv *v, const float *dy, co
     run_images(t, &o, dx_images);
 }
 
-/* ---- dw ---------------------------------------------------------------------------------------------- */
+/* ---- dw -------------------------------------------------------------------------------------- */
 
-/* Vectors a tile should have for m rows of n floats: full lanes first, then the tile that fills most
- * registers. */
+/* Vectors a tile should have for m rows of n floats: full lanes first, then the tile that fills
+ * most registers. */
 static int64_t choose_vecs(int64_t m, int64_t n)
 {
     int64_t best = 1;
@@ -489,8 +489,8 @@ static void dw_narrow_out(const job *o, int64_t n_slots, float *dw)
                     }
 }
 
-void TI_SIMD(small_conv_dw)(ti_threads *t, const ti_conv *v, const float *x, const float *dy,
-                            float *dw, void *scratch)
+void small_conv_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
+                   void *scratch)
 {
     job o = start(v, TI_CONV_DW);
     const double work = (double)(v->n * v->p * v->q) * (double)(v->r * o.sc) * (double)v->k;
@@ -504,7 +504,7 @@ void TI_SIMD(small_conv_dw)(ti_threads *t, const ti_conv *v, const float *x, con
     else dw_wide_out(&o, n_slots, dw);
 }
 
-int64_t TI_SIMD(small_conv_chain)(const ti_conv *v, ti_conv_pass pass)
+int64_t small_conv_chain(const ti_conv *v, ti_conv_pass pass)
 {
     const job o = start(v, pass);
 

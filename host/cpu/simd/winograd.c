@@ -11,16 +11,17 @@
  *   U [36][chunk/NR][depth][NR]   transformed weights
  * Two regimes (make_plan), by the number of tiles alone:
  *   many: blocks of tiles small enough that V and M stay in L2. U is packed before and streams from
- *   L3 once a block, in order, so the hardware fetches it in time; V and M jump about and would not;
- *   up to 64: all tiles are one block, and U is made chunk by chunk just before its only use, so
- *   the 4x larger transformed weights never travel to memory.
+ *   L3 once a block, in order, so the hardware fetches it in time; V and M jump about and would
+ *   not;
+ *   up to 64: all tiles are one block, and U is made chunk by chunk just before its only use,
+ *   so the 4x larger transformed weights never travel to memory.
  *
  * A transform writes 36 lines, one a point, at a fixed distance; were that a power of two they
  * would share a cache set. Hence PAD.
  *
- * Threads: forward and dx give out blocks (many) or chunks of columns (few); dw with one block gives
- * out chunks of dw, with many it gives out the points of one block after the other. Each sum over
- * channels or tiles is made by one thread in one order.
+ * Threads: forward and dx give out blocks (many) or chunks of columns (few); dw with one block
+ * gives out chunks of dw, with many it gives out the points of one block after the other. Each sum
+ * over channels or tiles is made by one thread in one order.
  */
 #include "winograd.h"
 #include "winograd_ops.h"
@@ -67,7 +68,7 @@ typedef struct {
     int64_t t0, n_t;                /* the block at hand, where all threads share it */
 } job;
 
-/* ---- tiles ------------------------------------------------------------------------------------------ */
+/* ---- tiles ----------------------------------------------------------------------------------- */
 
 /* Tiles t0 + from … t0 + to of x (c channels) into V, whose panels have n_t rows; c is rounded up
  * with zeros. The hardware does not foresee six short rows, so we ask for the next tile while
@@ -133,7 +134,7 @@ static void transform_output(const job *o, const float *m, int64_t t0, int64_t n
     }
 }
 
-/* ---- weights ---------------------------------------------------------------------------------------- */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 /* U for forward, columns k0 … k0 + n_k, points o->u_step apart. The plain weights have c innermost
  * and the vector runs over k, so VL x VL blocks are turned in registers. */
@@ -164,7 +165,8 @@ static void filters_fwd(const job *o, int64_t k0, int64_t n_k, float *u)
         }
 }
 
-/* U for dx: depth is k, columns c0 … c0 + n_c are input channels, the filter turned by 180 degrees. */
+/* U for dx: depth is k, columns c0 … c0 + n_c are input channels, the filter is turned
+ * by 180 degrees. */
 static void filters_dx(const job *o, int64_t c0, int64_t n_c, float *u)
 {
     const int64_t depth = o->in, all = o->n_out;
@@ -204,7 +206,7 @@ static void inverse_filters(const job *o, const float *du, int64_t ps, int64_t l
         }
 }
 
-/* ---- plans ------------------------------------------------------------------------------------------ */
+/* ---- plans ----------------------------------------------------------------------------------- */
 
 static plan make_plan(const ti_conv *v, ti_conv_pass pass)
 {
@@ -290,7 +292,7 @@ static void lay_out(job *o, ti_threads *t, float *scratch)
     memset(o->zeros, 0, (size_t)z.zeros * sizeof(float));
 }
 
-/* ---- forward and dx --------------------------------------------------------------------------------- */
+/* ---- forward and dx -------------------------------------------------------------------------- */
 
 static void pack_columns(void *arg, int64_t i, int i_worker)
 {
@@ -305,8 +307,7 @@ static void multiply(const job *o, int64_t n_t, int64_t n_k, const float *v, con
                      float *m)
 {
     for (int64_t i = 0; i < POINTS; i++)
-        TI_SIMD(panel_nn)
-        (n_t, n_k, o->in, v + i * o->v_step, n_t, u + i * o->u_step, m + i * o->m_step);
+        panel_nn(n_t, n_k, o->in, v + i * o->v_step, n_t, u + i * o->u_step, m + i * o->m_step);
 }
 
 static void run_block(void *arg, int64_t i, int i_worker)
@@ -402,7 +403,7 @@ void TI_SIMD(wino_dx)(ti_threads *t, const ti_conv *v, const float *dy, const fl
     run(t, &o);
 }
 
-/* ---- dw --------------------------------------------------------------------------------------------- */
+/* ---- dw -------------------------------------------------------------------------------------- */
 
 /* One point of the block at hand, added to dU. */
 static void add_point(void *arg, int64_t i, int i_worker)
@@ -411,9 +412,8 @@ static void add_point(void *arg, int64_t i, int i_worker)
     float *g = o->shared + POINTS * o->v_step, *du = g + POINTS * o->m_step;
 
     (void)i_worker;
-    TI_SIMD(panel_tn)
-    (o->n_t, o->out, o->in, g + i * o->m_step, o->shared + i * o->v_step, o->n_t,
-     du + i * o->u_step, o->in, o->t0 > 0);
+    panel_tn(o->n_t, o->out, o->in, g + i * o->m_step, o->shared + i * o->v_step, o->n_t,
+             du + i * o->u_step, o->in, o->t0 > 0);
 }
 
 /* Filters of VL output channels from the finished dU. */
@@ -438,9 +438,8 @@ static void run_chunk(void *arg, int64_t i, int i_worker)
     float *du = o->own + i_worker * o->own_floats;
 
     for (int64_t p = 0; p < POINTS; p++)
-        TI_SIMD(panel_tn)
-        (o->n_t, n_k, n_c, g + p * o->m_step, v + p * o->v_step, o->n_t, du + p * o->u_step,
-         q->chunk_c, false);
+        panel_tn(o->n_t, n_k, n_c, g + p * o->m_step, v + p * o->v_step, o->n_t, du + p * o->u_step,
+                 q->chunk_c, false);
     inverse_filters(o, du, o->u_step, q->chunk_c, k0, n_k, c0, n_c);
 }
 
@@ -466,7 +465,7 @@ void TI_SIMD(wino_dw)(ti_threads *t, const ti_conv *v, const float *x, const flo
     if (q->many) ti_threads_run(if_worth(t, &o, q->tiles), ceil_div(v->k, VL), finish_filters, &o);
 }
 
-/* ---- choice and errors ------------------------------------------------------------------------------- */
+/* ---- choice and errors ----------------------------------------------------------------------- */
 
 bool TI_SIMD(wino_fits)(const ti_conv *v)
 {
@@ -477,8 +476,9 @@ bool TI_SIMD(wino_fits)(const ti_conv *v)
 
 /* In cycles of one core: products at one vector FMA a cycle, transforms as measured, and the
  * weights, which is what decides at small batch: Winograd's 36 matrices are 4 times the plain
- * weights, are written and read once however few tiles there are, and cost more per vector once they
- * outgrow L3. The three passes cross over within a factor of two in batch, so one rule does. */
+ * weights, are written and read once however few tiles there are, and cost more per vector once
+ * they outgrow L3. The three passes cross over within a factor of two in batch, so one rule
+ * does. */
 bool TI_SIMD(wino_pays)(const ti_conv *v, ti_conv_pass pass)
 {
     const double lanes = VL, c = (double)round_up(v->c, VL), k = (double)round_up(v->k, VL);
@@ -506,5 +506,6 @@ int64_t TI_SIMD(wino_chain)(const ti_conv *v, ti_conv_pass pass)
     return min_of(d, SLICE) + ceil_div(d, SLICE) + 36 + 1;
 }
 
-/* (max over o of sum over i of |At[o][i]| * sum|Bt[i]| * sum|G[i]|)^2 / 9, and with Gt, Bt, A / 16. */
+/* (max over o of sum over i of |At[o][i]| * sum|Bt[i]| * sum|G[i]|)^2 / 9, and with Gt,
+ * Bt, A / 16. */
 double TI_SIMD(wino_growth)(ti_conv_pass pass) { return pass == TI_CONV_DW ? 50.2 : 62.7; }

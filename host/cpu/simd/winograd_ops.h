@@ -27,7 +27,7 @@ INLINE vf times(float a, vf b) { return v_mul(v_set1(a), b); }
 INLINE vf plus(float a, vf b, vf c) { return v_fma(v_set1(a), b, c); }   /* c + a b */
 INLINE vf minus(float a, vf b, vf c) { return v_fnma(v_set1(a), b, c); } /* c - a b */
 
-/* ---- one dimension ----------------------------------------------------------------------------- */
+/* ---- one dimension --------------------------------------------------------------------------- */
 
 /* Rows of Bt: input 6 -> 6. Rows 1, 2 and 3, 4 share their halves. */
 INLINE vf bt0(vf d0, vf d2, vf d4) { return plus(A2 * B2, d0, minus(A2 + B2, d2, d4)); }
@@ -103,7 +103,7 @@ INLINE void gt(const vf m[6], vf o[3])
     o[2] = plus(NA * A2, s1, plus(NB * B2, s2, m[5]));
 }
 
-/* ---- two dimensions, VL channels at a time -------------------------------------------------------- */
+/* ---- two dimensions, VL channels at a time --------------------------------------------------- */
 
 /* Bt d B. Two rows of the first pass at a time: their six columns stay in registers, where all 36
  * would spill; reading the input again is cheaper, it is in L1 and loads are free here. */
@@ -212,7 +212,7 @@ INLINE void output_tile(const float *v, int64_t ps, float *y, int64_t row, int64
     }
 }
 
-/* ---- the walk over tiles --------------------------------------------------------------------------- */
+/* ---- the walk over tiles --------------------------------------------------------------------- */
 
 /* A 4 x 4 tile of an h x w grid of pixels: image, and the pixel of its corner. */
 typedef struct {
