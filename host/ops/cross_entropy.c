@@ -67,14 +67,10 @@ static tern_shape shape_of_y(const ti_call *c)
     return reduction == TERN_REDUCE_NONE ? places(c->in[0]->m.shape) : TI_SCALAR;
 }
 
-/* cross_entropy: y; hint: log sum exp of each place. */
 static tern_status ce_shape(ti_call *c)
 {
-    const tern_type type = c->in[0]->m.type;
-
     TI_TRY(check_inputs(c));
-    c->meta[0] = ti_packed_meta(type, shape_of_y(c));
-    c->meta[1] = ti_packed_meta(type, places(c->in[0]->m.shape));
+    c->meta[0] = ti_packed_meta(c->in[0]->m.type, shape_of_y(c));
     return TERN_OK;
 }
 
@@ -216,28 +212,23 @@ static tern_tensor *ce_bound(const ti_call *c, int i_out, double L)
 {
     tern_ctx *ctx = c->ctx;
     const parts p = parts_of(c, L);
-    const tern_reduce_opts over = {.axes = 2};
     tern_tensor *t = by_class(c->in[1]) ? c->in[1] : tern_abs(ctx, c->in[1]);
 
-    if (i_out == 1) {
-        tern_tensor *b = tern_max(ctx, p.lp_err, &over);
-        return tern_add(ctx, b, tern_scale(ctx, tern_abs(ctx, c->out[1]), 4));
-    }
+    (void)i_out;
     tern_tensor *b = loss_of(c, tern_neg(ctx, p.lp_err), t, abs_or_null(ctx, c->in[2]));
     if (is_mean(c)) b = tern_div(ctx, b, tern_abs(ctx, mass(c, c->in[2])));
     return tern_add(ctx, b, tern_scale(ctx, tern_abs(ctx, c->out[0]), p.e + 4));
 }
 
-/* cross_entropy_d(x, target, weight, gy, lse): dx, dtarget, dweight; lse is a hint. */
+/* cross_entropy_d(x, target, weight, gy): dx, dtarget, dweight. */
 static tern_status ce_d_shape(ti_call *c)
 {
     TI_TRY(check_inputs(c));
-    TI_TRY(ti_same_types(c, 0x1d));
+    TI_TRY(ti_same_types(c, 0xd));
     const tern_shape x = c->in[0]->m.shape;
     if (!tern_same_shape(c->in[3]->m.shape, shape_of_y(c))) return ti_misfit(c, 0, 3);
-    if (c->in[4] && !tern_same_shape(c->in[4]->m.shape, places(x))) return ti_misfit(c, 0, 4);
     const tern_type type = c->in[0]->m.type;
-    ti_like(c, 0, 0);
+    c->meta[0] = ti_packed_meta(type, x);
     c->meta[1] = ti_packed_meta(type, c->in[1]->m.shape);
     c->meta[2] = ti_packed_meta(type, TI_SHAPE(x.dim[1]));
     return TERN_OK;
@@ -327,21 +318,18 @@ static const ti_sample ce_samples[] = {
     TI_SAMPLES_END,
 };
 static const ti_sample ce_d_samples[] = {
-    {"classes",
-     5,
-     {TI_NORMAL(5, 10), TI_CLASSES(10, 5), TI_NOTHING, {{0}, TI_S_NORMAL, 0}, TI_NOTHING},
-     NULL},
+    {"classes", 4, {TI_NORMAL(5, 10), TI_CLASSES(10, 5), TI_NOTHING, {{0}, TI_S_NORMAL, 0}}, NULL},
     {"weights, ignoring",
-     5,
-     {TI_NORMAL(9, 4), TI_CLASSES(4, 9), TI_SPREAD(4), {{0}, TI_S_NORMAL, 0}, TI_NOTHING},
+     4,
+     {TI_NORMAL(9, 4), TI_CLASSES(4, 9), TI_SPREAD(4), {{0}, TI_S_NORMAL, 0}},
      &ignoring},
     {"not reduced",
-     5,
-     {TI_NORMAL(2, 3, 4), TI_CLASSES(3, 2, 4), TI_SPREAD(3), TI_NORMAL(2, 4), TI_NOTHING},
+     4,
+     {TI_NORMAL(2, 3, 4), TI_CLASSES(3, 2, 4), TI_SPREAD(3), TI_NORMAL(2, 4)},
      &none},
     {"probabilities",
-     5,
-     {TI_NORMAL(4, 5), TI_PROB(4, 5), TI_SPREAD(5), {{0}, TI_S_NORMAL, 0}, TI_NOTHING},
+     4,
+     {TI_NORMAL(4, 5), TI_PROB(4, 5), TI_SPREAD(5), {{0}, TI_S_NORMAL, 0}},
      &smooth},
     TI_SAMPLES_END,
 };
@@ -351,9 +339,8 @@ static const ti_op cross_entropy = {
     .n_in = 3,
     .in = {"x", "target", "weight"},
     .optional = 1u << 2,
-    .n_out = 2,
-    .out = {{"y", TI_DIFF}, {"lse", TI_HINT}},
-    .saves = 1u << 1,
+    .n_out = 1,
+    .out = {{"y", TI_DIFF}},
     .opts_size = sizeof(tern_cross_entropy_opts),
     .fields = ce_fields,
     .shape = ce_shape,
@@ -364,9 +351,9 @@ static const ti_op cross_entropy = {
 };
 static const ti_op cross_entropy_d = {
     .name = "cross_entropy_d",
-    .n_in = 5,
-    .in = {"x", "target", "weight", "gy", "lse"},
-    .optional = 1u << 2 | 1u << 4,
+    .n_in = 4,
+    .in = {"x", "target", "weight", "gy"},
+    .optional = 1u << 2,
     .n_out = 3,
     .out = {{"dx", TI_DIFF}, {"dtarget", TI_DIFF}, {"dweight", TI_DIFF}},
     .opts_size = sizeof(tern_cross_entropy_opts),
@@ -381,7 +368,7 @@ static const ti_op cross_entropy_d = {
 
 static void ce_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
 {
-    ti_fused_grad(c, g, d, &cross_entropy_d, 1, &c->out[1]);
+    ti_fused_grad(c, g, d, &cross_entropy_d, 0, NULL);
 }
 
 const ti_op *const ti_ops_cross_entropy[] = {&cross_entropy, &cross_entropy_d, NULL};
@@ -389,9 +376,5 @@ const ti_op *const ti_ops_cross_entropy[] = {&cross_entropy, &cross_entropy_d, N
 tern_tensor *tern_cross_entropy(tern_ctx *ctx, tern_tensor *x, tern_tensor *target,
                                 tern_tensor *weight, const tern_cross_entropy_opts *opts)
 {
-    tern_tensor *out[TI_OUTS] = {NULL};
-    const tern_status status =
-        ti_apply(ctx, &cross_entropy, opts, 3, TI_IN(x, target, weight), 3, out);
-
-    return status == TERN_OK ? out[0] : NULL;
+    return ti_apply1(ctx, &cross_entropy, opts, 3, TI_IN(x, target, weight));
 }

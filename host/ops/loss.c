@@ -23,7 +23,7 @@ static tern_status softmax_shape(ti_call *c)
 
     TI_TRY(ti_need_types(c, 0, TI_FLOATS));
     TI_TRY(ti_axis(c, 0, ((const tern_axis_opts *)c->opts)->axis, &axis));
-    ti_like(c, 0, 0);
+    c->meta[0] = ti_packed_meta(c->in[0]->m.type, c->in[0]->m.shape);
     return TERN_OK;
 }
 
@@ -108,7 +108,7 @@ static tern_status softmax_d_shape(ti_call *c)
     for (int i = 1; i < 3; i++)
         if (c->in[i] && !tern_same_shape(c->in[0]->m.shape, c->in[i]->m.shape))
             return ti_misfit(c, 0, i);
-    ti_like(c, 0, 0);
+    c->meta[0] = ti_packed_meta(c->in[0]->m.type, c->in[0]->m.shape);
     return TERN_OK;
 }
 

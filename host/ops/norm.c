@@ -66,7 +66,7 @@ static tern_status norm_shape(ti_call *c)
 {
     TI_TRY(check_inputs(c, 5));
     TI_TRY(check_count(c));
-    ti_like(c, 0, 0);
+    c->meta[0] = ti_channels_last_meta(c->in[0]->m.type, c->in[0]->m.shape);
     for (int i = 1; i < 5; i++)
         c->meta[i] = ti_packed_meta(c->in[0]->m.type, TI_SHAPE(c->in[0]->m.shape.dim[1]));
     return TERN_OK;
@@ -159,7 +159,7 @@ static tern_status norm_d_shape(ti_call *c)
         TI_TRY(ti_need_rank(c, i, 1, 1));
         if (c->in[i]->m.shape.dim[0] != c->in[0]->m.shape.dim[1]) return ti_misfit(c, 0, i);
     }
-    ti_like(c, 0, 0);
+    c->meta[0] = ti_channels_last_meta(c->in[0]->m.type, c->in[0]->m.shape);
     for (int i = 1; i < 3; i++)
         c->meta[i] = ti_packed_meta(c->in[0]->m.type, TI_SHAPE(c->in[0]->m.shape.dim[1]));
     return TERN_OK;
@@ -203,7 +203,7 @@ static void norm_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d);
 static tern_status eval_shape(ti_call *c)
 {
     TI_TRY(check_inputs(c, 5));
-    ti_like(c, 0, 0);
+    c->meta[0] = ti_channels_last_meta(c->in[0]->m.type, c->in[0]->m.shape);
     return TERN_OK;
 }
 

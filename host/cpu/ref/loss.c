@@ -180,15 +180,14 @@ static void cross_entropy(const ti_work *w, ti_vec in, ti_vec out)
     for (int64_t i = 0; i < e.places; i++) {
         const double loss = loss_at(&e, in[0], i);
         sum += loss;
-        if (out[0] && e.o->reduction == TERN_REDUCE_NONE) out[0][i] = loss;
-        if (out[1]) out[1][i] = log_sum_exp(in[0] + first(e.r, i), e.r);
+        if (e.o->reduction == TERN_REDUCE_NONE) out[0][i] = loss;
     }
-    if (!out[0] || e.o->reduction == TERN_REDUCE_NONE) return;
+    if (e.o->reduction == TERN_REDUCE_NONE) return;
     out[0][0] = e.o->reduction == TERN_REDUCE_MEAN ? sum / mass_of(&e) : sum;
 }
 
 /*
- * x target weight gy [lse]; f is what the losses' cotangents are:
+ * x target weight gy; f is what the losses' cotangents are:
  *   dx = f (p sum_c w_c t'_c - w t')   dtarget = -f (1-s) w log p
  *   dweight = -sum f t' log p, and as the mean of classes divides by weights: - f loss / mass each;
  *   0 without weights

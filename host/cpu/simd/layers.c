@@ -1,0 +1,279 @@
+/*
+ * layers.c - inner loops of pools, batch norms, updates and random numbers (layers.h).
+ *
+ * Written with the vectors of simd.h and the operators that gcc and clang give them, or as plain
+ * loops that they vectorise.
+ */
+#include "cpu/simd/layers.h"
+
+#include <math.h>
+
+#include "cpu/simd/simd.h"
+
+typedef int32_t vi __attribute__((vector_size(sizeof(vf))));
+typedef uint8_t vb __attribute__((vector_size(sizeof(vf) / 4)));
+
+INLINE vf some(const float *p, int64_t n) { return n >= VL ? v_load(p) : v_load_m(p, v_lanes(n)); }
+INLINE void put(float *p, int64_t n, vf x)
+{
+    if (n >= VL) v_store(p, x);
+    else v_store_m(p, v_lanes(n), x);
+}
+/* Where c is all ones a, where it is 0 b. */
+INLINE vf choose_f(vi c, vf a, vf b) { return (vf)(((vi)a & c) | ((vi)b & ~c)); }
+INLINE vi choose_i(vi c, vi a, vi b) { return (a & c) | (b & ~c); }
+INLINE vi splat(int32_t x) { return x - (vi){0}; }
+
+/* ---- Pools ---- */
+
+INLINE int32_t position(const ti_window *o, int64_t r, int64_t s)
+{
+    return o->first + (int32_t)r * o->row_position + (int32_t)s;
+}
+
+static void max_window(int64_t n, const ti_window *o, const float *x, float *y, uint8_t *where)
+{
+    for (int64_t c = 0; c < n; c += VL) {
+        vf best = some(x + c, n - c);
+        vi place = splat(o->first);
+
+        for (int64_t r = 0; r < o->rows; r++)
+            for (int64_t s = 0; s < o->columns; s++) {
+                const vf v = some(x + c + r * o->row_step + s * o->column_step, n - c);
+                /* larger, or the first NaN */
+                const vi wins = ((vi)(v > best) | (vi)(v != v)) & (vi)(best == best);
+                best = choose_f(wins, v, best);
+                place = choose_i(wins, splat(position(o, r, s)), place);
+            }
+        put(y + c, n - c, best);
+        if (!where) continue;
+        const vb bytes = __builtin_convertvector(place, vb);
+        memcpy(where + c, &bytes, (size_t)min_of(n - c, VL));
+    }
+}
+
+static void max_window_back(int64_t n, const ti_window *o, const float *g, const uint8_t *where,
+                            float *dx)
+{
+    for (int64_t c = 0; c < n; c += VL) {
+        const vf own = some(g + c, n - c);
+        vb bytes = {0};
+
+        memcpy(&bytes, where + c, (size_t)min_of(n - c, VL));
+        const vi place = __builtin_convertvector(bytes, vi);
+        for (int64_t r = 0; r < o->rows; r++)
+            for (int64_t s = 0; s < o->columns; s++) {
+                const vi here = (vi)(place == splat(position(o, r, s)));
+                float *to = dx + c + r * o->row_step + s * o->column_step;
+                put(to, n - c, v_add(some(to, n - c), (vf)((vi)own & here)));
+            }
+    }
+}
+
+static void avg_window(int64_t n, const ti_window *o, const float *x, float scale, float *y)
+{
+    for (int64_t c = 0; c < n; c += VL) {
+        vf sum = v_zero();
+
+        for (int64_t r = 0; r < o->rows; r++)
+            for (int64_t s = 0; s < o->columns; s++)
+                sum = v_add(sum, some(x + c + r * o->row_step + s * o->column_step, n - c));
+        put(y + c, n - c, v_mul(sum, v_set1(scale)));
+    }
+}
+
+static void avg_window_back(int64_t n, const ti_window *o, const float *g, float scale, float *dx)
+{
+    for (int64_t c = 0; c < n; c += VL) {
+        const vf own = v_mul(some(g + c, n - c), v_set1(scale));
+
+        for (int64_t r = 0; r < o->rows; r++)
+            for (int64_t s = 0; s < o->columns; s++) {
+                float *to = dx + c + r * o->row_step + s * o->column_step;
+                put(to, n - c, v_add(some(to, n - c), own));
+            }
+    }
+}
+
+/* ---- Batch norm ---- */
+
+/* Channels in groups of LANES with their sums in registers, over runs of RUN pixels so that what
+ * the groups share of cache lines is still there. */
+enum { LANES = 16, RUN = 64 };
+
+INLINE void moments_of(int64_t pixels, int64_t n, int64_t lanes, const float *x,
+                       const double *pivot, double *sum, double *squares)
+{
+    double s[LANES] = {0}, q[LANES] = {0};
+
+    for (int64_t i = 0; i < pixels; i++)
+        for (int64_t j = 0; j < lanes; j++) {
+            const double d = (double)x[i * n + j] - pivot[j];
+            s[j] += d;
+            q[j] += d * d;
+        }
+    for (int64_t j = 0; j < lanes; j++) sum[j] += s[j], squares[j] += q[j];
+}
+
+static void moments(int64_t pixels, int64_t n, const float *x, const double *pivot, double *sum,
+                    double *squares)
+{
+    for (int64_t i = 0; i < pixels; i += RUN)
+        for (int64_t c = 0; c < n; c += LANES) {
+            const int64_t run = min_of(RUN, pixels - i);
+            if (n - c >= LANES)
+                moments_of(run, n, LANES, x + i * n + c, pivot + c, sum + c, squares + c);
+            else moments_of(run, n, n - c, x + i * n + c, pivot + c, sum + c, squares + c);
+        }
+}
+
+INLINE void moments_back_of(int64_t pixels, int64_t n, int64_t lanes, const float *x,
+                            const float *g, const float *mean, double *sum_g, double *sum_gz)
+{
+    double s[LANES] = {0}, q[LANES] = {0};
+
+    for (int64_t i = 0; i < pixels; i++)
+        for (int64_t j = 0; j < lanes; j++) {
+            const double own = (double)g[i * n + j];
+            s[j] += own;
+            q[j] += own * (double)(x[i * n + j] - mean[j]);
+        }
+    for (int64_t j = 0; j < lanes; j++) sum_g[j] += s[j], sum_gz[j] += q[j];
+}
+
+static void moments_back(int64_t pixels, int64_t n, const float *x, const float *g,
+                         const float *mean, double *sum_g, double *sum_gz)
+{
+    for (int64_t i = 0; i < pixels; i += RUN)
+        for (int64_t c = 0; c < n; c += LANES) {
+            const int64_t run = min_of(RUN, pixels - i), at = i * n + c;
+            if (n - c >= LANES)
+                moments_back_of(run, n, LANES, x + at, g + at, mean + c, sum_g + c, sum_gz + c);
+            else moments_back_of(run, n, n - c, x + at, g + at, mean + c, sum_g + c, sum_gz + c);
+        }
+}
+
+static void normalise(int64_t pixels, int64_t n, const float *x, const float *mean,
+                      const float *gain, const float *beta, float *y)
+{
+    for (int64_t i = 0; i < pixels; i++, x += n, y += n)
+        for (int64_t c = 0; c < n; c += VL) {
+            const int64_t k = n - c;
+            const vf z = v_sub(some(x + c, k), some(mean + c, k));
+            put(y + c, k, v_fma(z, some(gain + c, k), some(beta + c, k)));
+        }
+}
+
+static void normalise_back(int64_t pixels, int64_t n, const float *x, const float *g,
+                           const float *mean, const float *gain, const float *mean_g,
+                           const float *slope, float *dx)
+{
+    for (int64_t i = 0; i < pixels; i++, x += n, g += n, dx += n)
+        for (int64_t c = 0; c < n; c += VL) {
+            const int64_t k = n - c;
+            const vf z = v_sub(some(x + c, k), some(mean + c, k));
+            const vf own = v_sub(some(g + c, k), some(mean_g + c, k));
+            put(dx + c, k, v_mul(some(gain + c, k), v_fnma(z, some(slope + c, k), own)));
+        }
+}
+
+/* ---- Updates: no sums, so plain loops; results may lie on operands ---- */
+
+#if defined(__clang__)
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
+static void sgd(int64_t n, const ti_sgd *from, const float *p, const float *m, const float *g,
+                float *new_p, float *new_m)
+{
+    const ti_sgd o = *from;
+
+    if (!m) {
+        INDEPENDENT
+        for (int64_t i = 0; i < n; i++) {
+            const float own = o.scale * g[i] + o.decay * p[i];
+            new_p[i] = p[i] - o.lr * own;
+        }
+        return;
+    }
+    INDEPENDENT
+    for (int64_t i = 0; i < n; i++) {
+        const float own = o.scale * g[i] + o.decay * p[i];
+        const float next = o.momentum * m[i] + o.fresh * own;
+        const float step = o.nesterov ? own + o.momentum * next : next;
+        new_p[i] = p[i] - o.lr * step;
+        new_m[i] = next;
+    }
+}
+
+static void adam(int64_t n, const ti_adam *from, const float *p, const float *m, const float *v,
+                 const float *g, float *new_p, float *new_m, float *new_v)
+{
+    const ti_adam o = *from;
+
+    INDEPENDENT
+    for (int64_t i = 0; i < n; i++) {
+        const float own = o.scale * g[i] + o.decay * p[i];
+        const float mean = o.beta1 * m[i] + o.fresh1 * own;
+        const float square = o.beta2 * v[i] + o.fresh2 * (own * own);
+        const float step = o.rate * mean / (sqrtf(square * o.fix2) + o.eps);
+        new_p[i] = o.kept * p[i] - step;
+        new_m[i] = mean;
+        new_v[i] = square;
+    }
+}
+
+/* ---- Random numbers: base/philox.h on 16 counters at a time ---- */
+
+static void philox(uint64_t key, uint64_t counter, uint64_t first, uint32_t to[64])
+{
+    uint32_t a[16], b[16], c[16], d[16], k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+
+    for (int i = 0; i < 16; i++) {
+        a[i] = (uint32_t)(first + (uint64_t)i);
+        b[i] = (uint32_t)((first + (uint64_t)i) >> 32);
+        c[i] = (uint32_t)counter;
+        d[i] = (uint32_t)(counter >> 32);
+    }
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < 16; i++) {
+            const uint64_t x = (uint64_t)0xD2511F53u * a[i], y = (uint64_t)0xCD9E8D57u * c[i];
+            a[i] = (uint32_t)(y >> 32) ^ b[i] ^ k0;
+            b[i] = (uint32_t)y;
+            c[i] = (uint32_t)(x >> 32) ^ d[i] ^ k1;
+            d[i] = (uint32_t)x;
+        }
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    for (int i = 0; i < 16; i++) {
+        to[4 * i] = a[i];
+        to[4 * i + 1] = b[i];
+        to[4 * i + 2] = c[i];
+        to[4 * i + 3] = d[i];
+    }
+}
+
+static void drop(int64_t n, const uint32_t *bits, uint32_t cut, const float *x, float scale,
+                 float *y)
+{
+    INDEPENDENT
+    for (int64_t i = 0; i < n; i++) y[i] = bits[i] < cut ? 0.0f : x[i] * scale;
+}
+
+const ti_layers TI_SIMD(ti_layers) = {
+    .max_window = max_window,
+    .max_window_back = max_window_back,
+    .avg_window = avg_window,
+    .avg_window_back = avg_window_back,
+    .moments = moments,
+    .normalise = normalise,
+    .moments_back = moments_back,
+    .normalise_back = normalise_back,
+    .sgd = sgd,
+    .adam = adam,
+    .philox = philox,
+    .drop = drop,
+};

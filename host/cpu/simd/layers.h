@@ -1,0 +1,84 @@
+/*
+ * layers.h - inner loops of pools, batch norms, updates and random numbers, compiled once for each
+ * instruction set. All f32, channels innermost and next to each other.
+ *
+ *  - Nothing depends on threads; an element or a channel is a function of its own operands.
+ *  - Sums are in double, pixel after pixel.
+ */
+#ifndef TI_CPU_LAYERS_H
+#define TI_CPU_LAYERS_H
+
+#include <stdint.h>
+#include <string.h>
+
+/* A window clipped to the image: rows x columns pixels from the operand's first one on. Position
+ * in the whole window: first + r · row_position + s. */
+typedef struct {
+    int64_t rows, columns, row_step, column_step; /* steps in elements */
+    int first, row_position;
+} ti_window;
+
+/* p' = kept p - rate m' / (sqrt(v' fix2) + eps) and so on; scale, decay: what is done to g. */
+typedef struct {
+    float scale, decay, beta1, fresh1, beta2, fresh2, rate, fix2, eps, kept; /* fresh: 1 - beta */
+} ti_adam;
+typedef struct {
+    float scale, decay, momentum, fresh, lr; /* fresh: 1 - dampening */
+    int nesterov;
+} ti_sgd;
+
+typedef struct ti_layers {
+    /* y = first largest of a window, NaN above all; where (or NULL): its position. n channels. */
+    void (*max_window)(int64_t n, const ti_window *o, const float *x, float *y, uint8_t *where);
+    /* dx += g where the position is `where` */
+    void (*max_window_back)(int64_t n, const ti_window *o, const float *g, const uint8_t *where,
+                            float *dx);
+    /* y = scale · sum of the window; dx += scale · g in it */
+    void (*avg_window)(int64_t n, const ti_window *o, const float *x, float scale, float *y);
+    void (*avg_window_back)(int64_t n, const ti_window *o, const float *g, float scale, float *dx);
+
+    /* sum += x - pivot, squares += (x - pivot)^2; n channels, `pixels` of them. With one of the
+     * values as the pivot nothing cancels that double could not bear. */
+    void (*moments)(int64_t pixels, int64_t n, const float *x, const double *pivot, double *sum,
+                    double *squares);
+    /* y = (x - mean) gain + beta */
+    void (*normalise)(int64_t pixels, int64_t n, const float *x, const float *mean,
+                      const float *gain, const float *beta, float *y);
+    /* sum_g += g, sum_gz += g (x - mean) */
+    void (*moments_back)(int64_t pixels, int64_t n, const float *x, const float *g,
+                         const float *mean, double *sum_g, double *sum_gz);
+    /* dx = gain (g - mean_g - (x - mean) slope) */
+    void (*normalise_back)(int64_t pixels, int64_t n, const float *x, const float *g,
+                           const float *mean, const float *gain, const float *mean_g,
+                           const float *slope, float *dx);
+
+    /* Results may lie on p, m, v. m NULL: none. */
+    void (*sgd)(int64_t n, const ti_sgd *o, const float *p, const float *m, const float *g,
+                float *new_p, float *new_m);
+    void (*adam)(int64_t n, const ti_adam *o, const float *p, const float *m, const float *v,
+                 const float *g, float *new_p, float *new_m, float *new_v);
+
+    /* The words of blocks first … first + 16, in order: 64 of them. */
+    void (*philox)(uint64_t key, uint64_t counter, uint64_t first, uint32_t to[64]);
+    /* y = bits < cut ? 0 : x scale */
+    void (*drop)(int64_t n, const uint32_t *bits, uint32_t cut, const float *x, float scale,
+                 float *y);
+} ti_layers;
+
+extern const ti_layers ti_layers_portable;
+#ifdef __x86_64__
+extern const ti_layers ti_layers_avx2, ti_layers_avx512;
+#endif
+
+/* The table of the same instruction set as a ti_simd called `name`. */
+static inline const ti_layers *ti_layers_for(const char *name)
+{
+#ifdef __x86_64__
+    if (strcmp(name, "avx512") == 0) return &ti_layers_avx512;
+    if (strcmp(name, "avx2") == 0) return &ti_layers_avx2;
+#endif
+    (void)name;
+    return &ti_layers_portable;
+}
+
+#endif
