@@ -248,7 +248,7 @@ static double linear_cost(const ti_work *w)
     return gemm_ns(w, (double)w->out[0].count * (double)w->in[1].m.shape.dim[1]);
 }
 
-/* ---- linear_act_d(x, w, b, gy, y): h = gy act'(y); dx = h w, dw = h' x, db = sum of h's rows ---- */
+/* ---- linear_act_d(x, w, b, gy, y): h = gy act'(y); dx = h w, dw = h' x, db = sum of rows ---- */
 
 static int act_of(const ti_work *w) { return ((const tern_linear_opts *)w->opts)->act; }
 

@@ -121,7 +121,7 @@ static const char *dropout_rejects(const ti_work *w)
     return w->in[0].packed && w->out[0].packed ? NULL : "takes row-major tensors";
 }
 
-/* Channels-last images: element (n, c, p) has number (n C + c) S + p and lies at (n S + p) C + c. */
+/* Channels-last: element (n, c, p) has number (n C + c) S + p and lies at (n S + p) C + c. */
 static void drop_images(void *arg, int64_t from, int64_t to, int i_worker)
 {
     const job *o = arg;
