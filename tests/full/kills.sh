@@ -5,7 +5,7 @@ set -eu
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"
-options='--data shapes --model lenet5 --seed 5 --steps 4000 --save-every 20'
+options='--data shapes --model lenet5 --seed 5 --steps 2000 --save-every 20'
 start=$(date +%s%N)
 # shellcheck disable=SC2086 # a list of words
 "$TERN" train $options --name whole > /dev/null 2>&1
