@@ -27,7 +27,7 @@ BEGIN {
         "|posix_memalign)[ \t]*[(]"
     # Spelled so that this file does not match itself.
     words = "TO[D]O|FIX[M]E|(^|[^X])XX[X]([^X]|$)|HAC[K]|[Pp]lacehold[e]r|[^a-z]for no[w]([^a-z]|$)"
-    paths = "/wor[k]/|/hom[e]/[a-z]|/roo[t]/"
+    paths = "(^|[^A-Za-z0-9_.])/(wor[k]|roo[t]|hom[e])/"
 }
 
 function bad(rule, text) {
