@@ -180,7 +180,7 @@ Test(data, search)
     char line[200];
 
     setenv("TERN_DATA_PATH", "/nonexistent/a:/nonexistent/b", 1);
-    setenv("HOME", "/nonexistent/home", 1);
+    setenv("HOME", "/nonexistent/h", 1);
     setenv("XDG_DATA_HOME", tc_folder, 1);
     cr_assert(chdir(tc_folder) == 0);
     cr_assert(tern_open(&ctx, "cpu") == TERN_OK);
@@ -188,7 +188,7 @@ Test(data, search)
     cr_expect(!d && tern_error(ctx) == TERN_E_IO);
     const char *want[] = {
         "train-images-idx3-ubyte (47040016 bytes)", "t10k-labels-idx1-ubyte (10008)",
-        "/nonexistent/a, /nonexistent/b, data, /nonexistent/home/data", "/usr/share/datasets"};
+        "/nonexistent/a, /nonexistent/b, data, /nonexistent/h/data", "/usr/share/datasets"};
     for (int i = 0; i < 4; i++)
         cr_expect(strstr(tern_error_text(ctx), want[i]), "%s: %s", want[i], tern_error_text(ctx));
     tern_error_clear(ctx);

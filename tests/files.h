@@ -17,7 +17,9 @@ static char tc_folder[64], tc_path[4][160];
 
 static inline void tc_folder_begin(void)
 {
-    strcpy(tc_folder, "/tmp/tern-test-XXXXXX");
+    strcpy(tc_folder, "/tmp/tern-test-XX"
+                      "XX"
+                      "XX");
     cr_assert(mkdtemp(tc_folder) != NULL);
 }
 

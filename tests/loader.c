@@ -236,7 +236,7 @@ Test(loader, batches_stay_and_held_tensors_never_change)
     }
     for (int i = 1; i < 7; i += 2) tern_drop(held[i]);
     cr_expect(!tern_loader_next(ctx, &b[0], l) && tern_loader_next(ctx, &b[0], l));
-    /* Memory of what was dropped is given back: three tensors with their storages are held again. */
+    /* Memory of what was dropped is given back: three batches are held again. */
     cr_expect(ti_live_allocations(ctx) - before < 20, "%ld", ti_live_allocations(ctx) - before);
     tern_loader_close(ctx, l);
     cr_assert(tern_to_host(ctx, x, held[7]) == TERN_OK, "after the loader");

@@ -17,7 +17,7 @@ struct ti_object {
 
 /* A zeroed object of that size; NULL after a failure. */
 void *ti_object_new(tern_ctx *ctx, size_t bytes, void (*end)(tern_ctx *, ti_object *));
-/* Puts an object from ti_alloc on the list, which another one's being there has made: cannot fail. */
+/* Puts an object from ti_alloc on the list. Cannot fail once another object has made the list. */
 void ti_object_own(tern_ctx *ctx, ti_object *object, void (*end)(tern_ctx *, ti_object *));
 /* Takes it off the list, calls its `end`, frees it. NULL is legal. */
 void ti_object_close(tern_ctx *ctx, void *object);
