@@ -83,12 +83,15 @@ static map draw(const tern_augment *a, int64_t h, int64_t w, uint64_t seed, uint
     return m;
 }
 
+static float get(const ti_source *s, const void *from, int64_t i)
+{
+    return s->type == TERN_U8 ? (float)((const uint8_t *)from)[i] : ((const float *)from)[i];
+}
+
 static float pixel(const ti_source *s, const void *from, int64_t y, int64_t x, int64_t c)
 {
     if (y < 0 || y >= s->h || x < 0 || x >= s->w) return 0;
-    const int64_t i = (y * s->w + x) * s->c + c;
-
-    return s->type == TERN_U8 ? (float)((const uint8_t *)from)[i] : ((const float *)from)[i];
+    return get(s, from, (y * s->w + x) * s->c + c);
 }
 
 static int64_t down(double x)
@@ -98,31 +101,67 @@ static int64_t down(double x)
     return (double)i > x ? i - 1 : i;
 }
 
+/* Whole pixels: rows are copied, perhaps backwards. */
+static void move(float *to, const ti_source *s, const void *from, const map *m, const float *scale,
+                 const float *offset)
+{
+    for (int64_t y = 0; y < s->h; y++) {
+        const int64_t from_y = y + m->dy;
+        const bool row = from_y >= 0 && from_y < s->h;
+
+        for (int64_t i = 0; i < s->w; i++, to += s->c) {
+            const int64_t x = (m->flip ? s->w - 1 - i : i) + m->dx;
+            const bool in = row && x >= 0 && x < s->w;
+            const int64_t at = in ? (from_y * s->w + x) * s->c : 0;
+
+            for (int64_t c = 0; c < s->c; c++)
+                to[c] = (in ? get(s, from, at + c) : 0) * scale[c] + offset[c];
+        }
+    }
+}
+
+/* The four pixels around a place, 0 outside. */
+static void around(float p[4], const ti_source *s, const void *from, int64_t y, int64_t x,
+                   int64_t c)
+{
+    if (y >= 0 && y + 1 < s->h && x >= 0 && x + 1 < s->w) {
+        const int64_t i = (y * s->w + x) * s->c + c, below = i + s->w * s->c;
+
+        p[0] = get(s, from, i);
+        p[1] = get(s, from, i + s->c);
+        p[2] = get(s, from, below);
+        p[3] = get(s, from, below + s->c);
+    } else {
+        p[0] = pixel(s, from, y, x, c);
+        p[1] = pixel(s, from, y, x + 1, c);
+        p[2] = pixel(s, from, y + 1, x, c);
+        p[3] = pixel(s, from, y + 1, x + 1, c);
+    }
+}
+
 void ti_augment_image(float *to, const ti_source *s, const void *from, const tern_augment *a,
                       uint64_t seed, uint32_t epoch, int64_t sample, const float *scale,
                       const float *offset)
 {
     const map m = draw(a, s->h, s->w, seed, epoch, sample);
 
+    if (m.whole) {
+        move(to, s, from, &m, scale, offset);
+        return;
+    }
     for (int64_t y = 0; y < s->h; y++)
         for (int64_t i = 0; i < s->w; i++, to += s->c) {
             const int64_t x = m.flip ? s->w - 1 - i : i; /* of the image before the flip */
-
-            if (m.whole) {
-                for (int64_t c = 0; c < s->c; c++)
-                    to[c] = pixel(s, from, y + m.dy, x + m.dx, c) * scale[c] + offset[c];
-                continue;
-            }
             const double qx = m.xx * (double)x + m.xy * (double)y + m.x0;
             const double qy = m.yx * (double)x + m.yy * (double)y + m.y0;
             const int64_t x0 = down(qx), y0 = down(qy);
             const float fx = (float)(qx - (double)x0), fy = (float)(qy - (double)y0);
 
             for (int64_t c = 0; c < s->c; c++) {
-                const float p00 = pixel(s, from, y0, x0, c), p01 = pixel(s, from, y0, x0 + 1, c);
-                const float p10 = pixel(s, from, y0 + 1, x0, c);
-                const float p11 = pixel(s, from, y0 + 1, x0 + 1, c);
-                const float top = p00 + fx * (p01 - p00), low = p10 + fx * (p11 - p10);
+                float p[4];
+
+                around(p, s, from, y0, x0, c);
+                const float top = p[0] + fx * (p[1] - p[0]), low = p[2] + fx * (p[3] - p[2]);
 
                 to[c] = (top + fy * (low - top)) * scale[c] + offset[c];
             }

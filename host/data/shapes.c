@@ -78,14 +78,17 @@ static figure draw_figure(uint64_t seed, uint32_t part, int64_t sample)
 static void draw(uint8_t *pixels, int kind, const figure *f, uint64_t seed, uint32_t part,
                  int64_t sample)
 {
+    ti_philox4 r = {{0}};
+
     for (int i = 0; i < SIDE * SIDE; i++) {
+        if (i % 4 == 0)
+            r = ti_philox_at(seed, TI_FOR_SHAPES, part,
+                             ((uint64_t)sample << 10) + 2 + (uint64_t)i / 4);
         const double x = (2 * (i % SIDE) + 1 - SIDE) / (double)SIDE - f->cx;
         const double y = (2 * (i / SIDE) + 1 - SIDE) / (double)SIDE - f->cy;
         const double d =
             distance(kind, f->cos * x + f->sin * y, f->cos * y - f->sin * x, f->size, f->stroke);
         const double cover = least(1, most(0, 0.5 - d * (SIDE / 2.0)));
-        const ti_philox4 r =
-            ti_philox_at(seed, TI_FOR_SHAPES, part, ((uint64_t)sample << 10) + 2 + (uint64_t)i / 4);
         const double v = cover * f->bright + f->noise * uniform(r.x[i % 4], 0, 1);
 
         pixels[i] = (uint8_t)least(255, v);
