@@ -359,6 +359,7 @@ static void residual(builder *b, int depth)
     inner.first = b->first + layer + 1;
     inner.before = b->before + layer + 1;
     inner.n_layer = 0;
+    inner.i++;
     layers(&inner, depth + 1);
     b->i = inner.i;
     b->n = inner.n;

@@ -40,8 +40,11 @@ static tern_tensor *run(tern_ctx *ctx, tern_module *m, int from, int to, tern_te
         tern_drop(held);
         held = y;
     }
-    /* A last part that gave its input back: somebody but us must own it. */
-    if (y && y == held) y = tern_reshape(ctx, y, tern_shape_of(y));
+    if (y && y == held) { /* the last part gave its input back, which is ours: a view outlives it */
+        tern_permute_opts same = {{0}};
+        for (int a = 0; a < TERN_RANK; a++) same.axes[a] = a;
+        y = tern_permute(ctx, y, &same);
+    }
     tern_drop(held);
     return y;
 }

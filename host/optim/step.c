@@ -41,6 +41,17 @@ static tern_status check(tern_ctx *ctx, const ti_optim_opts *o)
     return TERN_OK;
 }
 
+/* Whether a parameter begins or ends at this element of the module: gradients wait for whole ones. */
+static bool is_edge(tern_ctx *ctx, tern_module *m, int64_t at)
+{
+    const tern_var *v = tern_param_at(ctx, m, 0);
+    int64_t edge = 0;
+
+    for (int i = 0; v && edge < at; v = tern_param_at(ctx, m, ++i))
+        edge += tern_count(tern_var_shape(v));
+    return edge == at;
+}
+
 static tern_status range_of(tern_ctx *ctx, tern_optim *o, const ti_optim_opts *opts)
 {
     int64_t from, count;
@@ -58,6 +69,9 @@ static tern_status range_of(tern_ctx *ctx, tern_optim *o, const ti_optim_opts *o
     o->block = tern_module_block(ctx, o->module);
     o->from = from + opts->from;
     o->count = opts->count ? opts->count : count - opts->from;
+    if (!is_edge(ctx, o->module, opts->from) || !is_edge(ctx, o->module, opts->from + o->count))
+        return tern_fail(ctx, TERN_E_ARGUMENT, "%s: elements %lld … %lld cut through a parameter",
+                         opts->kind, (long long)opts->from, (long long)(opts->from + o->count));
     return tern_error(ctx);
 }
 

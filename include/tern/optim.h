@@ -20,7 +20,7 @@ typedef struct tern_sgd_opts {
     int nesterov;
     double clip_norm;    /* > 0: gradients are scaled so that their 2-norm is at most this */
     double clip_value;   /* > 0: each gradient is cut to ±this; not together with clip_norm */
-    int64_t from, count; /* a range of the module's parameters, in elements; count 0: to the end */
+    int64_t from, count; /* of the module's elements, whole parameters; count 0: to the end */
     int has_lr;          /* 1: lr counts even if it is 0                          */
     const char *name;    /* of the state, "sgd": "sgd.momentum", "sgd.lr"         */
 } tern_sgd_opts;
