@@ -42,7 +42,7 @@ static tern_tensor *run(tern_ctx *ctx, tern_module *m, int from, int to, tern_te
     }
     if (y && y == held) { /* the last part gave its input back, which is ours: a view outlives it */
         tern_permute_opts same = {{0}};
-        for (int a = 0; a < TERN_RANK; a++) same.axes[a] = a;
+        for (int a = 0; a < tern_shape_of(y).rank; a++) same.axes[a] = a;
         y = tern_permute(ctx, y, &same);
     }
     tern_drop(held);
