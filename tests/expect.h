@@ -13,8 +13,7 @@
 
 #define TC_LIST(...) ((const double[]){__VA_ARGS__})
 /* A tensor of a type and shape from literal values: TC(ctx, F32, TI_SHAPE(2, 2), 1, 2, 3, 4). */
-#define TC(ctx, type, shape, ...)                                                                  \
-    tern_from_doubles(ctx, TERN_##type, TC_LIST(__VA_ARGS__), shape)
+#define TC(ctx, type, shape, ...) tern_from_doubles(ctx, TERN_##type, TC_LIST(__VA_ARGS__), shape)
 
 /* Whether two numbers are the same to `tolerance` relative; 0: the same bits, all NaN being one. */
 static inline bool tc_alike(double a, double b, double tolerance)
@@ -38,8 +37,9 @@ static inline void tc_expect(tern_ctx *ctx, tern_tensor *y, tern_shape shape, co
     cr_assert(tern_count(shape) <= 256);
     cr_assert(tern_to_doubles(ctx, got, y) == TERN_OK, "%s: %s", what, tern_error_text(ctx));
     for (int64_t i = 0; i < tern_count(shape); i++)
-        cr_expect(tc_alike(got[i], want[i], tolerance), "%s on %s: element %lld is %.17g, not %.17g",
-                  what, tern_device(ctx), (long long)i, got[i], want[i]);
+        cr_expect(tc_alike(got[i], want[i], tolerance),
+                  "%s on %s: element %lld is %.17g, not %.17g", what, tern_device(ctx),
+                  (long long)i, got[i], want[i]);
 }
 /* TC_EXPECT(tern_add(ctx, a, b), TI_SHAPE(2), 0, 1, 2): exactly these. */
 #define TC_EXPECT(call, shape, tolerance, ...)                                                     \

@@ -22,8 +22,8 @@ TC_BOTH(view, reshape)
     TC_EXPECT(tern_reshape(ctx, t, N(3, 1, 2)), N(3, 1, 2), 0, 0, 3, 1, 4, 2, 5);
     TC_EXPECT(tern_flatten(ctx, counted(ctx, N(2, 1, 3))), N(2, 3), 0, 0, 1, 2, 3, 4, 5);
     TC_EXPECT(tern_flatten(ctx, counted(ctx, N(3))), N(3, 1), 0, 0, 1, 2);
-    TC_EXPECT(tern_flatten(ctx, tern_channels_last(ctx, counted(ctx, N(1, 2, 1, 3)))), N(1, 6), 0, 0,
-              1, 2, 3, 4, 5);
+    TC_EXPECT(tern_flatten(ctx, tern_channels_last(ctx, counted(ctx, N(1, 2, 1, 3)))), N(1, 6), 0,
+              0, 1, 2, 3, 4, 5);
     TC_EXPECT(tern_reshape(ctx, counted(ctx, N(1, 1)), TI_SCALAR), TI_SCALAR, 0, 0);
 
     TC_REFUSES(tern_reshape(ctx, x, N(4)), TERN_E_SHAPE, "[2,3]");
@@ -89,8 +89,8 @@ TC_BOTH(view, slice)
     tern_tensor *y = tern_slice(ctx, t, &odd);
 
     TC_EXPECT(y, N(2, 2), 0, 1, 3, 6, 8);
-    TC_EXPECT(tc_grad(ctx, y, TC(ctx, F32, N(2, 2), 1, 2, 3, 4), t), N(2, 5), 0, 0, 1, 0, 2, 0, 0, 3,
-              0, 4, 0);
+    TC_EXPECT(tc_grad(ctx, y, TC(ctx, F32, N(2, 2), 1, 2, 3, 4), t), N(2, 5), 0, 0, 1, 0, 2, 0, 0,
+              3, 0, 4, 0);
     TC_EXPECT(tern_slice(ctx, x, &(tern_slice_opts){1, 5, 0, 1}), N(2, 0), 0, 0);
     TC_EXPECT(tern_slice(ctx, x, &(tern_slice_opts){1, 4, 1, INT64_MAX}), N(2, 1), 0, 4, 9);
     y = tern_slice(ctx, t, &(tern_slice_opts){0, 1, 1, 1});
@@ -133,8 +133,8 @@ TC_BOTH(view, copies_keep_bytes_of_every_type)
         cr_assert(tern_to_host(ctx, y, tern_concat(ctx, 2, parts, -2)) == TERN_OK);
         cr_expect(memcmp(x, y, (size_t)(A * B * C * size)) == 0, "%s", tern_type_name(type));
         const tern_pad_opts one = {.before = {0, 1, 2}, .after = {1, 0, 3}};
-        tern_tensor *z = tern_pad(ctx, tern_permute(ctx, back, &(tern_permute_opts){{0, 1, 2}}),
-                                  &one);
+        tern_tensor *z =
+            tern_pad(ctx, tern_permute(ctx, back, &(tern_permute_opts){{0, 1, 2}}), &one);
         z = tern_slice(ctx, tern_slice(ctx, z, &(tern_slice_opts){0, 0, A, 1}),
                        &(tern_slice_opts){1, 1, B, 1});
         z = tern_slice(ctx, z, &(tern_slice_opts){2, 2, C, 1});
@@ -153,8 +153,8 @@ TC_BOTH(view, casts)
     TC_EXPECT(tern_cast(ctx, x, TERN_BOOL), N(8), 0, 1, 1, 1, 1, 1, 1, 0, 1);
     TC_EXPECT(tern_cast(ctx, x, TERN_F32), N(8), 0, (double)1.9f, (double)-1.9f, NAN, INFINITY,
               -INFINITY, 300, 0, (double)0.1f);
-    TC_EXPECT(tern_cast(ctx, TC(ctx, F64, N(3), 65520, 65519, 0x1p-25), TERN_F16), N(3), 0, INFINITY,
-              65504, 0);
+    TC_EXPECT(tern_cast(ctx, TC(ctx, F64, N(3), 65520, 65519, 0x1p-25), TERN_F16), N(3), 0,
+              INFINITY, 65504, 0);
     TC_EXPECT(tern_cast(ctx, TC(ctx, U8, N(2), 3, 255), TERN_F32), N(2), 0, 3, 255);
 
     const int64_t big[] = {INT64_MAX, INT64_MIN, 16777217};
@@ -165,8 +165,8 @@ TC_BOTH(view, casts)
     TC_EXPECT(tern_cast(ctx, i, TERN_F32), N(3), 0, 0x1p63, -0x1p63, 16777216);
 
     TC_EXPECT(tc_grad(ctx, tern_cast(ctx, t, TERN_F64), NULL, t), N(2), 0, 1, 1);
-    TC_EXPECT(tc_grad(ctx, tern_cast(ctx, tern_cast(ctx, t, TERN_BF16), TERN_F32), NULL, t), N(2), 0,
-              1, 1);
+    TC_EXPECT(tc_grad(ctx, tern_cast(ctx, tern_cast(ctx, t, TERN_BF16), TERN_F32), NULL, t), N(2),
+              0, 1, 1);
     TC_REFUSES(tern_cast(ctx, x, (tern_type)99), TERN_E_ARGUMENT, "99");
 }
 

@@ -13,7 +13,7 @@ enum { TILE = 16 };
 
 typedef struct {
     ti_nest e;
-    int along;        /* the axis along which the input runs */
+    int along;                      /* the axis along which the input runs */
     int64_t i_tiles, j_tiles, edge; /* tiles along it, along the inner axis; edge elements each */
     const ti_vector *vector;
 } turn;
@@ -227,10 +227,10 @@ static ti_run_fn caster(tern_type from, tern_type to)
         tern_type from, to;
         ti_run_fn run;
     } known[] = {
-        {TERN_F32, TERN_F64, f32_to_f64},  {TERN_F64, TERN_F32, f64_to_f32},
-        {TERN_U8, TERN_F32, byte_to_f32},  {TERN_BOOL, TERN_F32, byte_to_f32},
-        {TERN_U8, TERN_F64, byte_to_f64},  {TERN_BOOL, TERN_F64, byte_to_f64},
-        {TERN_I64, TERN_F32, i64_to_f32},  {TERN_I64, TERN_F64, i64_to_f64},
+        {TERN_F32, TERN_F64, f32_to_f64}, {TERN_F64, TERN_F32, f64_to_f32},
+        {TERN_U8, TERN_F32, byte_to_f32}, {TERN_BOOL, TERN_F32, byte_to_f32},
+        {TERN_U8, TERN_F64, byte_to_f64}, {TERN_BOOL, TERN_F64, byte_to_f64},
+        {TERN_I64, TERN_F32, i64_to_f32}, {TERN_I64, TERN_F64, i64_to_f64},
         {TERN_I32, TERN_I64, i32_to_i64},
     };
 
@@ -246,8 +246,7 @@ static const char *cast_reject(const ti_work *w)
 
 static void cast(const ti_work *w)
 {
-    ti_loop_over(w, ti_nest_of(w, 1), false, 0.3,
-                 caster(w->in[0].m.type, w->out[0].m.type), NULL);
+    ti_loop_over(w, ti_nest_of(w, 1), false, 0.3, caster(w->in[0].m.type, w->out[0].m.type), NULL);
 }
 
 const ti_row ti_cpu_copy[] = {

@@ -216,7 +216,8 @@ static double chain(const ti_work *w) { return (double)w->in[1].count; }
         .want = {TI_ROW_MAJOR, TI_ROW_MAJOR}, .run = name, .chain = chain_                         \
     }
 const ti_row ti_cpu_index[] = {
-    ROW(gather, empty, NULL),          ROW(scatter_add, not_f32, chain), ROW(take, empty, NULL),
-    ROW(take_add, not_f32, chain),     ROW(one_hot, gives_no_f32, NULL), ROW(argmax, not_f32, NULL),
-    ROW(argmin, not_f32, NULL),        {.op = NULL},
+    ROW(gather, empty, NULL),         ROW(scatter_add, not_f32, chain),
+    ROW(take, empty, NULL),           ROW(take_add, not_f32, chain),
+    ROW(one_hot, gives_no_f32, NULL), ROW(argmax, not_f32, NULL),
+    ROW(argmin, not_f32, NULL),       {.op = NULL},
 };

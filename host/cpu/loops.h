@@ -102,9 +102,9 @@ typedef struct {
     ti_nest e;
     ti_run_fn run;
     const void *arg;
-    bool dense;            /* the kernel wants steps of 1 only */
-    int64_t rows, pieces;  /* outer positions; pieces that an inner run is cut into */
-    int64_t piece, each;   /* elements of a piece; rows (pieces 1) of a chunk */
+    bool dense;           /* the kernel wants steps of 1 only */
+    int64_t rows, pieces; /* outer positions; pieces that an inner run is cut into */
+    int64_t piece, each;  /* elements of a piece; rows (pieces 1) of a chunk */
 } ti_loop;
 
 static inline void ti_spread(char *to, const char *from, int64_t n, int64_t stride, int64_t size)
@@ -127,8 +127,7 @@ static inline void ti_spread(char *to, const char *from, int64_t n, int64_t stri
 /* The other way: packed elements to addresses `stride` apart. */
 static inline void ti_scatter(char *to, const char *from, int64_t n, int64_t stride, int64_t size)
 {
-    for (int64_t i = 0; i < n; i++)
-        memcpy(to + i * stride, from + i * size, (size_t)size);
+    for (int64_t i = 0; i < n; i++) memcpy(to + i * stride, from + i * size, (size_t)size);
 }
 
 /* One run of the inner axis: n elements from these addresses. */
@@ -209,8 +208,7 @@ static inline double ti_loop_cost(const ti_work *w, double ns)
 {
     bool even = true;
 
-    for (int i = 0; i < w->n_in; i++)
-        even &= w->in[i].packed || ti_is_dense(&w->in[i].m);
+    for (int i = 0; i < w->n_in; i++) even &= w->in[i].packed || ti_is_dense(&w->in[i].m);
     return 100 + (double)w->out[0].count * (even ? ns : ns + 1);
 }
 

@@ -22,12 +22,12 @@ typedef enum { SUM, MEAN, VARIANCE, LARGEST, SMALLEST } kind;
 typedef struct {
     kind what;
     const ti_vector *vector;
-    bool f64, squares; /* squares: of x - mean, the second pass of variance */
+    bool f64, squares;             /* squares: of x - mean, the second pass of variance */
     int n_kept, n_reduced, column; /* column: the kept axis along which x runs, or -1 */
     int64_t kept[TERN_RANK], kept_x[TERN_RANK], kept_y[TERN_RANK]; /* extents; strides, elements */
     int64_t reduced[TERN_RANK], reduced_x[TERN_RANK];
-    int64_t n, results, size; /* elements of each result; results; bytes of an element */
-    int64_t blocks, each;     /* of columns; results (or blocks) of a chunk */
+    int64_t n, results, size;    /* elements of each result; results; bytes of an element */
+    int64_t blocks, each;        /* of columns; results (or blocks) of a chunk */
     int64_t chunks, parts, part; /* per part; parts; extent of a part along reduced[0] */
     const char *x;
     char *y;
@@ -175,7 +175,8 @@ static double run_of(const plan *p, int64_t n, const char *x, double mean, doubl
 
     if (p->f64 || step != 1) return run_any(p, n, x, step, mean, best);
     const float *f = (const float *)(const void *)x;
-    if (p->what >= LARGEST) return (double)p->vector->largest(n, f, (float)best, p->what == SMALLEST);
+    if (p->what >= LARGEST)
+        return (double)p->vector->largest(n, f, (float)best, p->what == SMALLEST);
     return p->squares ? p->vector->sum_squares(n, f, mean) : p->vector->sum(n, f);
 }
 
@@ -303,8 +304,7 @@ static void chunk(void *arg, int64_t i_chunk, int i_worker)
 {
     const plan *p = arg;
     const int64_t i_part = i_chunk / p->chunks, from = i_chunk % p->chunks * p->each;
-    const int64_t units =
-        p->column >= 0 ? p->results / p->kept[p->column] * p->blocks : p->results;
+    const int64_t units = p->column >= 0 ? p->results / p->kept[p->column] * p->blocks : p->results;
     const int64_t to = from + p->each < units ? from + p->each : units;
 
     (void)i_worker;
@@ -393,6 +393,6 @@ KIND(smallest, SMALLEST)
         .run = name, .chain = chain_, .numbers = TI_REORDERED                                      \
     }
 const ti_row ti_cpu_reduce[] = {
-    ROW(sum, "sum", chain),     ROW(mean, "mean", chain),     ROW(variance, "variance", chain),
-    ROW(largest, "max", NULL),  ROW(smallest, "min", NULL),   {.op = NULL},
+    ROW(sum, "sum", chain),    ROW(mean, "mean", chain),   ROW(variance, "variance", chain),
+    ROW(largest, "max", NULL), ROW(smallest, "min", NULL), {.op = NULL},
 };

@@ -62,8 +62,7 @@ COMPARISON(ge, >=)
         const type *a = (const type *)(void *)x[2], *b = (const type *)(void *)x[3];               \
         type *y = (type *)(void *)x[0];                                                            \
         const uint8_t *c = (const uint8_t *)(void *)x[1];                                          \
-        for (int64_t i = 0; i < n; i++)                                                            \
-            y[i] = c[i * step[1]] ? a[i * step[2]] : b[i * step[3]];                               \
+        for (int64_t i = 0; i < n; i++) y[i] = c[i * step[1]] ? a[i * step[2]] : b[i * step[3]];   \
     }
 WHERE(where_8, uint64_t)
 WHERE(where_1, uint8_t)
@@ -151,7 +150,10 @@ static int on_first(int i_out)
     return 0;
 }
 
-#define COMPARING(name) {.op = #name, .impl = "loops", .cost = cost, .run = name}
+#define COMPARING(name)                                                                            \
+    {                                                                                              \
+        .op = #name, .impl = "loops", .cost = cost, .run = name                                    \
+    }
 
 const ti_row ti_cpu_select[] = {
     COMPARING(eq),
@@ -162,9 +164,17 @@ const ti_row ti_cpu_select[] = {
     COMPARING(ge),
     {.op = "where", .impl = "loops", .reject = where_reject, .cost = cost, .run = where},
     {.op = "is_finite", .impl = "loops", .cost = cost, .run = is_finite},
-    {.op = "power", .impl = "loops", .reject = not_f32, .cost = power_cost, .may_alias = on_first,
+    {.op = "power",
+     .impl = "loops",
+     .reject = not_f32,
+     .cost = power_cost,
+     .may_alias = on_first,
      .run = power},
-    {.op = "pow", .impl = "loops", .reject = not_f32, .cost = power_cost, .may_alias = on_first,
+    {.op = "pow",
+     .impl = "loops",
+     .reject = not_f32,
+     .cost = power_cost,
+     .may_alias = on_first,
      .run = to_power},
     {.op = NULL},
 };

@@ -97,7 +97,8 @@ static void gelu_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
 static tern_tensor *second(tern_ctx *ctx, tern_tensor *x)
 {
     tern_tensor *xx = tern_mul(ctx, x, x);
-    tern_tensor *phi = tern_scale(ctx, tern_exp(ctx, tern_scale(ctx, xx, -0.5)), 0.3989422804014327);
+    tern_tensor *phi =
+        tern_scale(ctx, tern_exp(ctx, tern_scale(ctx, xx, -0.5)), 0.3989422804014327);
 
     return tern_mul(ctx, phi, tern_shift(ctx, tern_neg(ctx, xx), 2));
 }
@@ -256,6 +257,6 @@ tern_tensor *tern_gelu(tern_ctx *ctx, tern_tensor *x, const tern_gelu_opts *opts
     return ti_apply1(ctx, &gelu_op, opts, 1, &x);
 }
 
-const ti_op *const ti_ops_activation[] = {&relu_op, &relu_d_op, &leaky_relu_op, &leaky_relu_d_op,
-                                          &elu_op,  &elu_d_op,  &gelu_op,       &gelu_d_op,
-                                          NULL};
+const ti_op *const ti_ops_activation[] = {&relu_op,         &relu_d_op, &leaky_relu_op,
+                                          &leaky_relu_d_op, &elu_op,    &elu_d_op,
+                                          &gelu_op,         &gelu_d_op, NULL};

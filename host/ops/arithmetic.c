@@ -156,10 +156,8 @@ static void where_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
 {
     tern_tensor *zero = ti_constant(c->ctx, g[0], 0);
 
-    if (c->wants[1])
-        d[1] = ti_fold(c->ctx, tern_where(c->ctx, c->in[0], g[0], zero), c->in[1]);
-    if (c->wants[2])
-        d[2] = ti_fold(c->ctx, tern_where(c->ctx, c->in[0], zero, g[0]), c->in[2]);
+    if (c->wants[1]) d[1] = ti_fold(c->ctx, tern_where(c->ctx, c->in[0], g[0], zero), c->in[1]);
+    if (c->wants[2]) d[2] = ti_fold(c->ctx, tern_where(c->ctx, c->in[0], zero, g[0]), c->in[2]);
 }
 
 /* ---- Samples ---- */

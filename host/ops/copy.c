@@ -100,8 +100,8 @@ static const ti_op commit_op = {
 
 /* ---- cast ---- */
 
-static const ti_field cast_fields[] = {
-    TI_FIELD_NAMES(tern_cast_opts, type, type_names), {.name = NULL}};
+static const ti_field cast_fields[] = {TI_FIELD_NAMES(tern_cast_opts, type, type_names),
+                                       {.name = NULL}};
 
 static tern_status cast_shape(ti_call *c)
 {
@@ -165,8 +165,7 @@ static tern_status concat_shape(ti_call *c)
         if (c->in[i]->m.type != c->in[0]->m.type)
             return ti_fail(c->ctx, TERN_E_TYPE, "concat: tensor %d is %s, the first is %s", i,
                            tern_type_name(c->in[i]->m.type), tern_type_name(c->in[0]->m.type));
-        if (t.rank != s.rank ||
-            __builtin_add_overflow(s.dim[axis], t.dim[axis], &s.dim[axis]))
+        if (t.rank != s.rank || __builtin_add_overflow(s.dim[axis], t.dim[axis], &s.dim[axis]))
             return ti_misfit(c, 0, i);
         t.dim[axis] = s.dim[axis];
         if (!tern_same_shape(s, t)) return ti_misfit(c, 0, i);
@@ -191,9 +190,10 @@ static void concat_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d
 
 static const ti_sample concat_samples[] = {
     {"first axis", 3, {TI_D(NORMAL, 2, 3), TI_D(NORMAL, 1, 3), TI_D(NORMAL, 4, 3)}, NULL},
-    {"last axis", 2, {TI_D(NORMAL, 2, 3, 5), TI_D(NORMAL, 2, 3, 2)},
-     &(const tern_axis_opts){-1}},
-    {"middle, one empty", 2, {TI_D(NORMAL, 2, 0, 3), TI_D(NORMAL, 2, 3, 3)},
+    {"last axis", 2, {TI_D(NORMAL, 2, 3, 5), TI_D(NORMAL, 2, 3, 2)}, &(const tern_axis_opts){-1}},
+    {"middle, one empty",
+     2,
+     {TI_D(NORMAL, 2, 0, 3), TI_D(NORMAL, 2, 3, 3)},
      &(const tern_axis_opts){1}},
     {"one", 1, {TI_D(NORMAL, 3)}, NULL},
     {"empty", 2, {TI_D(NORMAL, 0, 2), TI_D(NORMAL, 0, 2)}, NULL},
@@ -251,10 +251,10 @@ static void pad_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
     d[0] = g[0];
     for (int a = 0; a < c->in[0]->m.shape.rank; a++)
         if (o->before[a] || o->after[a])
-            d[0] = tern_slice(c->ctx, d[0],
-                              &(tern_slice_opts){.axis = a,
-                                                 .from = o->before[a],
-                                                 .count = c->in[0]->m.shape.dim[a]});
+            d[0] =
+                tern_slice(c->ctx, d[0],
+                           &(tern_slice_opts){
+                               .axis = a, .from = o->before[a], .count = c->in[0]->m.shape.dim[a]});
 }
 
 static const ti_sample pad_samples[] = {
@@ -290,10 +290,11 @@ typedef struct {
     int64_t rank, dim[TERN_RANK];
     int type;
 } fill_opts;
-static const ti_field fill_fields[] = {
-    TI_FIELD(fill_opts, TI_F64, value, 1, 0), TI_FIELD(fill_opts, TI_I64, rank, 1, 0),
-    TI_FIELD(fill_opts, TI_I64, dim, TERN_RANK, 0), TI_FIELD_NAMES(fill_opts, type, type_names),
-    {.name = NULL}};
+static const ti_field fill_fields[] = {TI_FIELD(fill_opts, TI_F64, value, 1, 0),
+                                       TI_FIELD(fill_opts, TI_I64, rank, 1, 0),
+                                       TI_FIELD(fill_opts, TI_I64, dim, TERN_RANK, 0),
+                                       TI_FIELD_NAMES(fill_opts, type, type_names),
+                                       {.name = NULL}};
 
 static tern_status fill_shape(ti_call *c)
 {
@@ -334,5 +335,5 @@ tern_tensor *tern_fill(tern_ctx *ctx, tern_type type, tern_shape shape, double v
     return ti_apply1(ctx, &fill_op, &o, 0, NULL);
 }
 
-const ti_op *const ti_ops_copy[] = {&copy_op,   &commit_op, &cast_op, &concat_op,
-                                    &pad_op,    &fill_op,   NULL};
+const ti_op *const ti_ops_copy[] = {&copy_op, &commit_op, &cast_op, &concat_op,
+                                    &pad_op,  &fill_op,   NULL};

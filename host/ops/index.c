@@ -106,8 +106,7 @@ static void scatter_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **
 
 static tern_tensor *scatter_bound(const ti_call *c, int i_out, double L)
 {
-    tern_tensor *s =
-        tern_scatter_add(c->ctx, tern_abs(c->ctx, c->in[0]), c->in[1], c->opts);
+    tern_tensor *s = tern_scatter_add(c->ctx, tern_abs(c->ctx, c->in[0]), c->in[1], c->opts);
 
     (void)i_out;
     return tern_scale(c->ctx, s, certain * sqrt(L) + 1);
@@ -258,11 +257,10 @@ tern_tensor *tern_take_add(tern_ctx *ctx, tern_tensor *g, tern_tensor *index, in
 
 /* ---- one_hot ---- */
 
-static const ti_field one_hot_fields[] = {
-    TI_FIELD(tern_one_hot_opts, TI_I64, classes, 1, 0),
-    TI_FIELD_NAMES(tern_one_hot_opts, type, "f32|f64"),
-    TI_FIELD_HAS(tern_one_hot_opts, TI_I64, ignore, 1, 0),
-    {.name = NULL}};
+static const ti_field one_hot_fields[] = {TI_FIELD(tern_one_hot_opts, TI_I64, classes, 1, 0),
+                                          TI_FIELD_NAMES(tern_one_hot_opts, type, "f32|f64"),
+                                          TI_FIELD_HAS(tern_one_hot_opts, TI_I64, ignore, 1, 0),
+                                          {.name = NULL}};
 
 static tern_status one_hot_shape(ti_call *c)
 {
@@ -284,7 +282,9 @@ static tern_status one_hot_shape(ti_call *c)
 #define CLASSES(...) (&(const tern_one_hot_opts){__VA_ARGS__})
 static const ti_sample one_hot_samples[] = {
     {"vector", 1, {TI_DL(INDEX, 5, 7)}, CLASSES(.classes = 5)},
-    {"one ignored", 1, {TI_DL(INDEX, 3, 2, 9)},
+    {"one ignored",
+     1,
+     {TI_DL(INDEX, 3, 2, 9)},
      CLASSES(.classes = 3, .has_ignore = 1, .ignore = 1)},
     {"scalar", 1, {{.draw = TI_S_INDEX, .limit = 4}}, CLASSES(.classes = 4, .type = TERN_F64)},
     {"empty", 1, {TI_DL(INDEX, 3, 0)}, CLASSES(.classes = 3)},

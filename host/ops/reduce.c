@@ -20,7 +20,10 @@ static const ti_field variance_fields[] = {TI_FIELD(tern_reduce_opts, TI_I64, ax
                                            TI_FIELD(tern_reduce_opts, TI_INT, correction, 1, 0),
                                            {.name = NULL}};
 
-static bool is_reduced(const tern_reduce_opts *o, int a) { return o->axes == 0 || (o->axes >> a & 1); }
+static bool is_reduced(const tern_reduce_opts *o, int a)
+{
+    return o->axes == 0 || (o->axes >> a & 1);
+}
 
 /* What is left; `n`: how many elements each result is made of. */
 static tern_shape left(tern_shape s, const tern_reduce_opts *o, bool keep, int64_t *n)
@@ -49,8 +52,9 @@ static tern_status reduced_shape(ti_call *c, unsigned types, bool needs_some)
     c->meta[0] = ti_packed_meta(x->type, left(x->shape, o, o->keep, &n));
     TI_TRY(ti_countable(c, c->meta[0].shape));
     if (needs_some && n == 0)
-        return ti_fail(c->ctx, TERN_E_SHAPE, "%s: nothing to choose from in x %s over axes mask %lld",
-                       c->op->name, tern_shape_text(text, x->shape), (long long)o->axes);
+        return ti_fail(c->ctx, TERN_E_SHAPE,
+                       "%s: nothing to choose from in x %s over axes mask %lld", c->op->name,
+                       tern_shape_text(text, x->shape), (long long)o->axes);
     return TERN_OK;
 }
 

@@ -55,9 +55,17 @@ static inline tern_tensor *ti_relative_bound(const ti_call *c, double factor)
 }
 
 /* Samples: an input of a shape and how it is drawn. */
-#define TI_D(draw_, ...) {.shape = TI_SHAPE(__VA_ARGS__), .draw = TI_S_##draw_}
-#define TI_D0(draw_) {.draw = TI_S_##draw_}
+#define TI_D(draw_, ...)                                                                           \
+    {                                                                                              \
+        .shape = TI_SHAPE(__VA_ARGS__), .draw = TI_S_##draw_                                       \
+    }
+#define TI_D0(draw_)                                                                               \
+    {                                                                                              \
+        .draw = TI_S_##draw_                                                                       \
+    }
 #define TI_DL(draw_, limit_, ...)                                                                  \
-    {.shape = TI_SHAPE(__VA_ARGS__), .draw = TI_S_##draw_, .limit = limit_}
+    {                                                                                              \
+        .shape = TI_SHAPE(__VA_ARGS__), .draw = TI_S_##draw_, .limit = limit_                      \
+    }
 
 #endif

@@ -187,8 +187,7 @@ static void tanh_d_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d
     tern_ctx *ctx = c->ctx;
     tern_tensor *y = c->in[0];
 
-    if (c->wants[0])
-        d[0] = tern_scale(ctx, tern_mul(ctx, tern_mul(ctx, g[0], c->in[1]), y), -2);
+    if (c->wants[0]) d[0] = tern_scale(ctx, tern_mul(ctx, tern_mul(ctx, g[0], c->in[1]), y), -2);
     if (c->wants[1]) d[1] = ti_apply1(ctx, &tanh_d_op, NULL, 2, TI_IN(y, g[0]));
 }
 
@@ -370,6 +369,6 @@ tern_tensor *tern_is_finite(tern_ctx *ctx, tern_tensor *x)
 }
 
 const ti_op *const ti_ops_unary[] = {
-    &scale_op, &shift_op, &pow_op,   &clamp_op, &neg_op,     &abs_op,       &sign_op,
-    &exp_op,   &log_op,   &sqrt_op,  &rsqrt_op, &erf_op,     &tanh_op,      &tanh_d_op,
-    &sigmoid_op, &sigmoid_d_op, &is_finite_op, NULL};
+    &scale_op, &shift_op,  &pow_op,     &clamp_op,     &neg_op,       &abs_op,
+    &sign_op,  &exp_op,    &log_op,     &sqrt_op,      &rsqrt_op,     &erf_op,
+    &tanh_op,  &tanh_d_op, &sigmoid_op, &sigmoid_d_op, &is_finite_op, NULL};

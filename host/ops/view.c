@@ -253,8 +253,8 @@ tern_tensor *tern_expand(tern_ctx *ctx, tern_tensor *x, tern_shape shape)
 
 /* ---- permute ---- */
 
-static const ti_field permute_fields[] = {
-    TI_FIELD(tern_permute_opts, TI_INT, axes, TERN_RANK, 0), {.name = NULL}};
+static const ti_field permute_fields[] = {TI_FIELD(tern_permute_opts, TI_INT, axes, TERN_RANK, 0),
+                                          {.name = NULL}};
 
 static tern_status permute_axes(const ti_call *c, int *axes)
 {
@@ -338,10 +338,11 @@ tern_tensor *tern_transpose(tern_ctx *ctx, tern_tensor *x, int a, int b)
 
 /* ---- slice ---- */
 
-static const ti_field slice_fields[] = {
-    TI_FIELD(tern_slice_opts, TI_INT, axis, 1, 0), TI_FIELD(tern_slice_opts, TI_I64, from, 1, 0),
-    TI_FIELD(tern_slice_opts, TI_I64, count, 1, 0), TI_FIELD(tern_slice_opts, TI_I64, step, 1, 1),
-    {.name = NULL}};
+static const ti_field slice_fields[] = {TI_FIELD(tern_slice_opts, TI_INT, axis, 1, 0),
+                                        TI_FIELD(tern_slice_opts, TI_I64, from, 1, 0),
+                                        TI_FIELD(tern_slice_opts, TI_I64, count, 1, 0),
+                                        TI_FIELD(tern_slice_opts, TI_I64, step, 1, 1),
+                                        {.name = NULL}};
 
 static tern_status slice_view(ti_call *c)
 {

@@ -35,10 +35,7 @@ static bool by_tanh(const ti_work *w) { return ((const tern_gelu_opts *)w->opts)
     }
 
 /* x Phi(x); erfc keeps the tail. Infinities are limits: -0 on the left. */
-static double gelu_of(double x)
-{
-    return x == -INFINITY ? -0.0 : 0.5 * x * erfc(-x * root_half);
-}
+static double gelu_of(double x) { return x == -INFINITY ? -0.0 : 0.5 * x * erfc(-x * root_half); }
 static double gelu_slope(double x)
 {
     return isinf(x) ? x > 0 : 0.5 * erfc(-x * root_half) + x * density * exp(-0.5 * x * x);
@@ -57,10 +54,10 @@ static double gelu_tanh_slope(double x)
 
 ONE(relu, 0, x > 0 || x != x ? x : 0)
 DERIVATIVE(relu_d, 0, x > 0 ? g : 0) /* x: the result of relu */
-ONE(leaky_relu, slope_of(w), x > 0 ? x : p *x)
-DERIVATIVE(leaky_relu_d, slope_of(w), x > 0 ? g : p *g)
-ONE(elu, slope_of(w), x > 0 ? x : p *expm1(x))
-DERIVATIVE(elu_d, slope_of(w), x > 0 ? g : p *exp(x) * g)
+ONE(leaky_relu, slope_of(w), x > 0 ? x : p * x)
+DERIVATIVE(leaky_relu_d, slope_of(w), x > 0 ? g : p * g)
+ONE(elu, slope_of(w), x > 0 ? x : p * expm1(x))
+DERIVATIVE(elu_d, slope_of(w), x > 0 ? g : p * exp(x) * g)
 ONE(gelu, 0, by_tanh(w) ? gelu_tanh_of(x) : gelu_of(x))
 DERIVATIVE(gelu_d, 0, g *(by_tanh(w) ? gelu_tanh_slope(x) : gelu_slope(x)))
 

@@ -157,10 +157,7 @@ static void argmin(const ti_work *w) { arg(w, -1); }
 
 /* The sums of these rows are in double: one chain, but of roundings of 2^-53. In f64 that is what
  * counts. */
-static double chain(const ti_work *w)
-{
-    return w->in[0].m.type == TERN_F64 ? reduction(w).n : 1;
-}
+static double chain(const ti_work *w) { return w->in[0].m.type == TERN_F64 ? reduction(w).n : 1; }
 
 const ti_row ti_ref_reduce[] = {
     {.op = "sum", .impl = "ref", .reject = ti_only_floats, .body = sum, .chain = chain},

@@ -331,7 +331,8 @@ INLINE double total(const d8 acc[4])
     const d8 s = (acc[0] + acc[1]) + (acc[2] + acc[3]);
 
     memcpy(lane, &s, sizeof lane);
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
+           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
 static double sum(int64_t n, const float *x)
@@ -403,9 +404,10 @@ static float largest(int64_t n, const float *x, float from, int smallest)
 
 const ti_vector TI_SIMD(ti_vector) = {
     .name = TI_ISA_NAME,
-    .one = {one_scale, one_shift, one_neg, one_abs, one_sign, one_square, one_reciprocal, one_clamp,
-            one_exp, one_log, one_sqrt, one_rsqrt, one_erf, one_tanh, one_sigmoid, one_relu,
-            one_leaky_relu, one_elu, one_gelu, one_gelu_tanh},
+    .one = {one_scale,  one_shift,      one_neg,   one_abs,  one_sign,
+            one_square, one_reciprocal, one_clamp, one_exp,  one_log,
+            one_sqrt,   one_rsqrt,      one_erf,   one_tanh, one_sigmoid,
+            one_relu,   one_leaky_relu, one_elu,   one_gelu, one_gelu_tanh},
     .two = {two_add, two_sub, two_mul, two_div, two_maximum, two_minimum, two_tanh_d, two_sigmoid_d,
             two_relu_d, two_leaky_relu_d, two_elu_d, two_gelu_d, two_gelu_tanh_d},
     .select = choose,
