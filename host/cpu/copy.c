@@ -160,22 +160,31 @@ static void concat(const ti_work *w)
 /* ---- fill, pad ---- */
 
 typedef struct {
-    char value[8];
+    union {
+        uint64_t eight;
+        uint32_t four;
+        uint16_t two;
+        uint8_t one;
+    } value;
     int64_t size;
 } constant;
+
+#define FILL(type, member)                                                                         \
+    do {                                                                                           \
+        const type v = c->value.member;                                                            \
+        type *y = (type *)(void *)p[0];                                                            \
+        for (int64_t i = 0; i < n; i++) y[i] = v;                                                  \
+    } while (0)
 
 static void run_fill(const void *arg, int64_t n, char *const *p, const int64_t *step)
 {
     const constant *c = arg;
 
     (void)step;
-    if (c->size == 4)
-        for (int64_t i = 0; i < n; i++) memcpy(p[0] + 4 * i, c->value, 4);
-    else if (c->size == 8)
-        for (int64_t i = 0; i < n; i++) memcpy(p[0] + 8 * i, c->value, 8);
-    else if (c->size == 2)
-        for (int64_t i = 0; i < n; i++) memcpy(p[0] + 2 * i, c->value, 2);
-    else memset(p[0], c->value[0], (size_t)n);
+    if (c->size == 4) FILL(uint32_t, four);
+    else if (c->size == 8) FILL(uint64_t, eight);
+    else if (c->size == 2) FILL(uint16_t, two);
+    else FILL(uint8_t, one);
 }
 
 static void fill_with(const ti_work *w, double value)
@@ -183,7 +192,7 @@ static void fill_with(const ti_work *w, double value)
     const tern_type type = w->out[0].m.type;
     constant c = {.size = (int64_t)tern_type_size(type)};
 
-    ti_store(type, c.value, value);
+    ti_store(type, &c.value, value);
     ti_loop_over(w, ti_nest_of(w, 0), false, 0.05 * (double)c.size, run_fill, &c);
 }
 

@@ -185,7 +185,9 @@ static void column_run(const plan *p, int64_t n, const char *x, const double *me
 {
     const float *f = (const float *)(const void *)x;
 
-    if (p->what >= LARGEST) {
+    if (p->what >= LARGEST && !p->f64) {
+        p->vector->largest_to(n, f, acc, p->what == SMALLEST);
+    } else if (p->what >= LARGEST) {
         for (int64_t i = 0; i < n; i++) {
             const double v = element(p, x, i);
             if (beats(v, acc[i], p->what)) acc[i] = v;

@@ -384,7 +384,11 @@ static void add_squares_to(int64_t n, const float *x, const double *mean, double
 #define BEST(name, compare)                                                                        \
     static float name(int64_t n, const float *x, float from)                                       \
     {                                                                                              \
-        float lane[16];                                                                            \
+        float lane[16] = {from};                                                                   \
+        if (n < 16) {                                                                              \
+            for (; n > 0; n--, x++) lane[0] = *x compare lane[0] || *x != *x ? *x : lane[0];       \
+            return lane[0];                                                                        \
+        }                                                                                          \
         for (int k = 0; k < 16; k++) lane[k] = from;                                               \
         for (; n >= 16; n -= 16, x += 16)                                                          \
             for (int k = 0; k < 16; k++)                                                           \
@@ -402,6 +406,23 @@ static float largest(int64_t n, const float *x, float from, int smallest)
     return smallest ? best_down(n, x, from) : best_up(n, x, from);
 }
 
+static void largest_to(int64_t n, const float *x, double *to, int smallest)
+{
+    if (smallest) {
+        INDEPENDENT for (int64_t i = 0; i < n; i++)
+        {
+            const double v = (double)x[i], best = v < to[i] ? v : to[i];
+            to[i] = v != v ? v : best;
+        }
+    } else {
+        INDEPENDENT for (int64_t i = 0; i < n; i++)
+        {
+            const double v = (double)x[i], best = v > to[i] ? v : to[i];
+            to[i] = v != v ? v : best;
+        }
+    }
+}
+
 const ti_vector TI_SIMD(ti_vector) = {
     .name = TI_ISA_NAME,
     .one = {one_scale,  one_shift,      one_neg,   one_abs,  one_sign,
@@ -417,4 +438,5 @@ const ti_vector TI_SIMD(ti_vector) = {
     .add_to = add_to,
     .add_squares_to = add_squares_to,
     .largest = largest,
+    .largest_to = largest_to,
 };

@@ -77,6 +77,8 @@ typedef struct ti_vector {
     void (*add_squares_to)(int64_t n, const float *x, const double *mean, double *to);
     /* Largest or smallest (sign -1) of x and `from`; NaN wins. n may be 0. */
     float (*largest)(int64_t n, const float *x, float from, int smallest);
+    /* The same for each column: to[i] becomes x[i] where that wins. */
+    void (*largest_to)(int64_t n, const float *x, double *to, int smallest);
 } ti_vector;
 
 extern const ti_vector ti_vector_portable;
