@@ -23,7 +23,7 @@ typedef struct {
     tern_tensor *images, *labels[N_LABELS];
     double *ms;
     int n;
-    size_t peak;
+    size_t arena, planned; /* bytes: of the step's arena; of all that training needs */
 } bench;
 
 static tern_status step(tern_ctx *ctx, tern_tensor **result_of, tern_tensor **in, void *user)
@@ -108,7 +108,7 @@ static tern_status measure(cli *c, bench *b)
     if (!tern_eager(b->ctx) && tern_program_plan(b->ctx, b->program, 2, shapes,
                                                  (tern_type[]){TERN_F32, TERN_I64}) != TERN_OK)
         return tern_error(b->ctx);
-    b->peak = tern_program_peak(b->program);
+    b->arena = tern_program_peak(b->program);
     for (int64_t i = 0; i < warm && tern_error(b->ctx) == TERN_OK; i++) one(b, (int)i);
     began = seconds_now();
     while (tern_error(b->ctx) == TERN_OK &&
@@ -125,9 +125,11 @@ static void tell(cli *c, bench *b, const char *model)
 {
     double *sorted = cli_alloc((size_t)b->n * sizeof *sorted);
     double median, low, high;
+    tern_memory memory;
     json j = {0};
     char *text;
 
+    tern_memory_stats(b->ctx, &memory);
     memcpy(sorted, b->ms, (size_t)b->n * sizeof *sorted);
     qsort(sorted, (size_t)b->n, sizeof *sorted, by_size);
     median = quantile(sorted, b->n, 0.5);
@@ -147,7 +149,9 @@ static void tell(cli *c, bench *b, const char *model)
         json_text(&j, "optimizer", "adam");
         json_bool(&j, "eager", tern_eager(b->ctx));
         json_int(&j, "warmup", cli_int(c, "warm-up"));
-        json_int(&j, "arena_bytes", (int64_t)b->peak);
+        json_int(&j, "arena_bytes", (int64_t)b->arena);
+        json_int(&j, "planned_bytes", (int64_t)b->planned);
+        json_int(&j, "pool_peak_bytes", (int64_t)memory.peak);
         json_int(&j, "peak_rss_bytes", peak_rss_bytes());
         json_real(&j, "img_per_s", 1e3 * (double)b->batch / median);
         json_open(&j, "step_ms", '{');
@@ -174,6 +178,17 @@ static void tell(cli *c, bench *b, const char *model)
     free(sorted);
 }
 
+static tern_status plan(bench *b)
+{
+    const tern_shape x = {4, {b->batch, b->size.channels, b->size.height, b->size.width}};
+    tern_memory_plan p;
+
+    if (tern_plan_memory(b->ctx, &p, b->net, b->opt, x) != TERN_OK) return tern_error(b->ctx);
+    b->planned = p.train_total;
+    tern_memory_peak_reset(b->ctx);
+    return TERN_OK;
+}
+
 static int run(cli *c, bench *b, const char *model)
 {
     tern_model_opts how;
@@ -184,7 +199,7 @@ static int run(cli *c, bench *b, const char *model)
     if (!b->net) return status;
     b->batch = cli_given(c, "batch") ? cli_int(c, "batch") : 64;
     b->opt = tern_adam(b->ctx, b->net, NULL);
-    if (b->opt && measure(c, b) == TERN_OK) tell(c, b, model);
+    if (b->opt && plan(b) == TERN_OK && measure(c, b) == TERN_OK) tell(c, b, model);
     tern_drop(b->images);
     for (int i = 0; i < N_LABELS; i++) tern_drop(b->labels[i]);
     free(b->ms);
