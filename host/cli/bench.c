@@ -41,7 +41,7 @@ static tern_status make_inputs(bench *b)
     tern_ctx *ctx = b->ctx;
     const tern_shape x = {4, {b->batch, b->size.channels, b->size.height, b->size.width}};
     const int64_t zero = 0;
-    tern_tensor *counter = tern_from_host(ctx, TERN_I64, &zero, (tern_shape){0});
+    tern_tensor *counter;
     tern_random_opts o = {.seed = (int64_t)tern_seed(ctx),
                           .purpose = tern_purpose("bench.images"),
                           .rank = 4,
@@ -52,6 +52,8 @@ static tern_status make_inputs(bench *b)
     unsigned long long state = tern_seed(ctx) * 2 + 1;
 
     memcpy(o.dim, x.dim, sizeof o.dim);
+    tern_frame_begin(ctx);
+    counter = tern_from_host(ctx, TERN_I64, &zero, (tern_shape){0});
     b->images = tern_hold(tern_channels_last(ctx, tern_normal(ctx, counter, &o)));
     for (int k = 0; k < N_LABELS; k++) {
         for (int64_t i = 0; i < b->batch; i++) {
@@ -60,6 +62,7 @@ static tern_status make_inputs(bench *b)
         }
         b->labels[k] = tern_hold(tern_from_host(ctx, TERN_I64, label, (tern_shape){1, {b->batch}}));
     }
+    tern_frame_end(ctx);
     free(label);
     return tern_error(ctx);
 }

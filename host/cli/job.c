@@ -98,7 +98,8 @@ static int too_much(job *j, const tern_memory_plan *p, int64_t batch, double roo
           tern_device(j->ctx), mebibytes(room));
     hint("weights %s, gradients %s, optimizer %s, activations and workspace %s   (batch %lld)",
          mebibytes((double)(p->weights + p->buffers)), mebibytes((double)p->gradients),
-         mebibytes((double)p->optimizer), mebibytes((double)p->train), (long long)batch);
+         mebibytes((double)p->optimizer), mebibytes((double)(p->train - p->gradients)),
+         (long long)batch);
     if (best > 0)
         hint("largest batch that fits now: about %lld.  Try --batch %lld", (long long)best,
              (long long)best);
@@ -121,7 +122,7 @@ static int plan_memory(job *j, int64_t batch)
         "                     + activations and workspace %s + images %s = %s\n",
         (long long)batch, mebibytes((double)(plan.weights + plan.buffers)),
         mebibytes((double)plan.gradients), mebibytes((double)plan.optimizer),
-        mebibytes((double)plan.train), mebibytes((double)plan.inputs),
+        mebibytes((double)(plan.train - plan.gradients)), mebibytes((double)plan.inputs),
         mebibytes((double)plan.train_total));
     return EXIT_DONE;
 }

@@ -110,7 +110,7 @@ static int summarise(cli *c, tern_ctx *ctx)
     }
     result("%s", tern_summary(ctx, net, x));
     plan_text("training ", (double)(plan.weights + plan.buffers), (double)plan.gradients,
-              (double)plan.optimizer, (double)plan.train, (double)plan.inputs,
+              (double)plan.optimizer, (double)(plan.train - plan.gradients), (double)plan.inputs,
               (double)plan.train_total, batch);
     plan_text("inference", (double)(plan.weights + plan.buffers), 0, 0, (double)plan.infer,
               (double)plan.inputs, (double)plan.infer_total, batch);

@@ -84,7 +84,8 @@ tern_status tern_plan_memory(tern_ctx *ctx, tern_memory_plan *plan, tern_module 
             return tern_error(ctx);
     }
     plan->infer_total = plan->weights + plan->buffers + plan->inputs + plan->infer;
-    plan->train_total = plan->weights + plan->buffers + plan->inputs + plan->gradients +
-                        plan->optimizer + plan->train;
+    /* An optimizer consumes the gradients within the step: then they are a part of its arena. */
+    plan->train_total = plan->weights + plan->buffers + plan->inputs + plan->optimizer +
+                        plan->train + (opt ? 0 : plan->gradients);
     return TERN_OK;
 }
