@@ -1,7 +1,6 @@
 /*
  * context.c - open and close, the sticky error, host memory, frames, settings, the log.
  */
-#include <dlfcn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -283,45 +282,6 @@ bool tern_stop_requested(const tern_ctx *ctx)
 
 /* ---- Open and close ---- */
 
-/* Why no CUDA device can be used here. */
-static void no_cuda(char why[200])
-{
-    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-
-    snprintf(why, 200, "no CUDA device can be used: %s%s", "this build has no CUDA backend",
-             driver ? "" : ", and libcuda.so.1 was not found (no NVIDIA driver)");
-    if (driver) dlclose(driver);
-}
-
-static tern_status open_device(tern_ctx *ctx, const char *wanted)
-{
-    static const ti_backend *const backends[] = {&ti_backend_cpu, &ti_backend_null};
-    static const char *const names[][2] = {{"cpu", "ref"}, {"null", NULL}};
-    const char *name = strcmp(wanted, "auto") == 0 ? "cpu" : wanted;
-    char why[200] = "";
-
-    if (strncmp(name, "cuda", 4) == 0) {
-        no_cuda(why);
-        return ti_fail(ctx, TERN_E_DEVICE, "device %s: %s", name, why);
-    }
-    for (int i = 0; i < 2; i++)
-        for (int k = 0; k < 2 && names[i][k]; k++)
-            if (strcmp(names[i][k], name) == 0) ctx->backend = backends[i];
-    if (!ctx->backend)
-        return ti_fail(ctx, TERN_E_DEVICE,
-                       "device %.60s: there is no such device (auto, cpu, ref, null)", name);
-    if (name == wanted) strcpy(ctx->device_why, "asked for");
-    else no_cuda(ctx->device_why);
-    snprintf(ctx->device_name, sizeof ctx->device_name, "%s", name);
-    ctx->device = ctx->backend->open(name, ctx->n_threads, ctx->env.disable, why);
-    if (!ctx->device) return ti_fail(ctx, TERN_E_DEVICE, "device %s: %s", name, why);
-    const ti_memory memory = ctx->backend->memory(ctx->device);
-    ctx->pool = ti_pool_open(&memory);
-    if (!ctx->pool) return ti_fail(ctx, TERN_E_MEMORY, "open: out of host memory");
-    ti_pool_cap(ctx->pool, ctx->env.pool_bytes);
-    return TERN_OK;
-}
-
 tern_status tern_open(tern_ctx **out, const char *device)
 {
     if (!out) return TERN_E_ARGUMENT;
@@ -335,7 +295,7 @@ tern_status tern_open(tern_ctx **out, const char *device)
     ctx->seed = ctx->env.has_seed ? ctx->env.seed : 42;
     ctx->n_threads = ctx->env.threads ? ctx->env.threads : ti_threads_default();
     ctx->eager = ti_listed(ctx->env.disable, "program");
-    TI_TRY(open_device(ctx, device ? device : ctx->env.device[0] ? ctx->env.device : "auto"));
+    TI_TRY(ti_device_open(ctx, device ? device : ctx->env.device[0] ? ctx->env.device : "auto"));
     ctx->skip = tern_variable(ctx, "skip", TERN_F32, TI_SCALAR);
     ctx->tripped = tern_variable(ctx, "tripped", TERN_F32, TI_SCALAR);
     if (ctx->error || ti_materialise(ctx->skip) || ti_materialise(ctx->tripped)) return ctx->error;
@@ -363,7 +323,7 @@ tern_status tern_close(tern_ctx *ctx)
     const long held = ctx->n_live;
     if (held) ti_log(ctx, "error", "close: %ld allocations are still held", held);
     ti_pool_close(ctx->pool);
-    if (ctx->device) ctx->backend->close(ctx->device);
+    ti_device_close(ctx);
     free(ctx);
     return held ? TERN_E_STATE : TERN_OK;
 }

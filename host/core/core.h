@@ -64,6 +64,7 @@ struct tern_ctx {
     void *log_user;
     const ti_backend *backend;
     ti_device *device;
+    void *plugin; /* the loaded library that the backend is in, or NULL */
     ti_pool *pool;
     char device_name[32], device_why[200];
     int n_threads;
@@ -105,6 +106,10 @@ typedef struct ti_closer {
     void (*fn)(tern_ctx *ctx, void *user);
     void *user;
 } ti_closer;
+
+/* device.c: takes a device by its name, with its pool. */
+tern_status ti_device_open(tern_ctx *ctx, const char *wanted);
+void ti_device_close(tern_ctx *ctx);
 
 /* variable.c */
 tern_status ti_materialise(tern_var *block); /* bytes, if it has none */

@@ -169,6 +169,7 @@ static bool may_write_through(const placing *w, const ti_line *commit, int i_mak
     const int value = commit->in[0].value;
     const bool always = commit->in[1].value < 0;
 
+    if (!p->ctx->backend->host_memory && !maker->how->row->predicated) return false;
     if (w->last_indexed > i_maker || (!always && w->use[p->skip].maker >= i_maker)) return false;
     for (int k = 0; k < maker->op->n_out; k++) {
         const int v = maker->out[k].value;

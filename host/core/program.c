@@ -119,7 +119,8 @@ static void bind_line(const ti_plan *p, const ti_line *l, ti_bound_line *b, ti_v
                         .device = ctx->device,
                         .fault = &ctx->fault};
     b->work.scratch = l->i_scratch < 0 ? ctx->arena->data : ti_value_data(p, l->i_scratch);
-    if (l->predicated) b->skip = (const float *)(const void *)ti_value_data(p, p->skip);
+    if (l->predicated) b->work.skip = (const float *)(const void *)ti_value_data(p, p->skip);
+    b->skip = ctx->backend->host_memory ? b->work.skip : NULL;
     for (int k = 0; k < l->op->n_out; k++) b->writes |= written_by(p, l, k) != NULL;
 }
 

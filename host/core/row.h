@@ -29,6 +29,7 @@ typedef struct {
     void *scratch;           /* 64-byte aligned, lives for one call */
     ti_device *device;
     ti_fault *fault;
+    const float *skip; /* device memory, or NULL: a predicated row does nothing where it holds 1 */
 } ti_work;
 
 /* How a row wants an input to lie; apply repacks it by a `copy` call where it does not. */
@@ -64,6 +65,9 @@ struct ti_row {
     /* Longest sequential chain of sums per output, for the bound. NULL: 1. */
     double (*chain)(const ti_work *w);
     ti_class numbers;
+    /* The row itself looks at w->skip. On devices whose memory the host cannot read, only such rows
+     * may write variables. */
+    bool predicated;
 };
 
 /* Raises the fault of w unless one is raised. */
@@ -83,6 +87,8 @@ typedef struct ti_backend {
     void (*zero)(ti_device *d, void *to, size_t bytes);
     /* Waits; a text if the device has failed. */
     const char *(*sync)(ti_device *d);
+    /* What its kernels raised since the last call, after a sync; NULL: they write w->fault. */
+    void (*fault)(ti_device *d, ti_fault *fault);
     bool host_memory; /* the host may read and write its storage directly */
     bool computes;    /* false: null */
     const char *(*isa)(const ti_device *d);
@@ -93,6 +99,13 @@ typedef struct ti_backend {
 } ti_backend;
 
 extern const ti_backend ti_backend_cpu, ti_backend_null;
+
+/*
+ * A backend may be a plug-in: libtern_NAME.so exports `ti_plugin` alone. It gives its table, or
+ * NULL and the reason (200 bytes). hash: of the headers that both sides were built with; another
+ * one is refused. Plug-ins compile core/meta.c, which needs nothing else of the library.
+ */
+typedef const ti_backend *(*ti_plugin_fn)(const char *hash, char *why);
 
 extern const ti_row *const ti_cpu_rows[], *const ti_ref_rows[];
 

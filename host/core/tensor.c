@@ -173,6 +173,10 @@ static tern_status on_host(tern_ctx *ctx, tern_tensor *t, const void *x, ti_view
         return ti_fail(ctx, TERN_E_TRACE, "to_host: a traced step has shapes but no values");
     if ((fault = ctx->backend->sync(ctx->device)) != NULL)
         return ti_fail(ctx, TERN_E_DEVICE, "%s: %s", ctx->device_name, fault);
+    if (ctx->backend->fault) {
+        ctx->backend->fault(ctx->device, &ctx->fault);
+        TI_TRY(ti_check_fault(ctx));
+    }
     if (!ctx->backend->host_memory && t->store->block) {
         if (!(*copy = ti_alloc(ctx, t->store->bytes))) return ctx->error;
         ctx->backend->download(ctx->device, *copy, t->store->data, t->store->bytes);
