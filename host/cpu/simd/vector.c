@@ -380,23 +380,32 @@ static void add_squares_to(int64_t n, const float *x, const double *mean, double
     }
 }
 
-/* Once a lane holds NaN nothing compares with it, and it stays. */
+/* Once a lane holds NaN nothing compares with it, and it stays. Selects of vectors are masks: C has
+ * no ?: for them everywhere. */
+typedef int32_t i8 __attribute__((vector_size(32)));
+#define BETTER(v, x, compare)                                                                      \
+    do {                                                                                           \
+        f8 x_;                                                                                     \
+        memcpy(&x_, x, sizeof x_);                                                                 \
+        const i8 wins = (x_ compare v) | (x_ != x_);                                               \
+        v = (f8)((wins & (i8)x_) | (~wins & (i8)v));                                               \
+    } while (0)
 #define BEST(name, compare)                                                                        \
     static float name(int64_t n, const float *x, float from)                                       \
     {                                                                                              \
-        float lane[16] = {from};                                                                   \
-        if (n < 16) {                                                                              \
-            for (; n > 0; n--, x++) lane[0] = *x compare lane[0] || *x != *x ? *x : lane[0];       \
-            return lane[0];                                                                        \
+        f8 v = {from, from, from, from, from, from, from, from}, v2 = v;                           \
+        float lane[16], best = from;                                                               \
+        const bool wide = n >= 16;                                                                 \
+        for (; n >= 16; n -= 16, x += 16) {                                                        \
+            BETTER(v, x, compare);                                                                 \
+            BETTER(v2, x + 8, compare);                                                            \
         }                                                                                          \
-        for (int k = 0; k < 16; k++) lane[k] = from;                                               \
-        for (; n >= 16; n -= 16, x += 16)                                                          \
-            for (int k = 0; k < 16; k++)                                                           \
-                lane[k] = x[k] compare lane[k] ? x[k] : (x[k] != x[k] ? x[k] : lane[k]);           \
-        for (; n > 0; n--, x++) lane[0] = *x compare lane[0] || *x != *x ? *x : lane[0];           \
-        for (int k = 1; k < 16; k++)                                                               \
-            lane[0] = lane[k] compare lane[0] || lane[k] != lane[k] ? lane[k] : lane[0];           \
-        return lane[0];                                                                            \
+        for (; n > 0; n--, x++) best = *x compare best || *x != *x ? *x : best;                    \
+        memcpy(lane, &v, sizeof v);                                                                \
+        memcpy(lane + 8, &v2, sizeof v2);                                                          \
+        for (int k = 0; wide && k < 16; k++)                                                       \
+            best = lane[k] compare best || lane[k] != lane[k] ? lane[k] : best;                    \
+        return best;                                                                               \
     }
 BEST(best_up, >)
 BEST(best_down, <)
