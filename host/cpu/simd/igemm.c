@@ -16,15 +16,17 @@
 #include <string.h>
 
 enum {
-    ROWS_NN = 56,           /* rows of a block, forward and dx: 4 register tiles */
-    ROWS_TN = 128,          /* rows of a block, dw */
-    ROWS_FEW = 32,          /* up to here packing the weights costs more than it saves */
-    COLS_FEW = 32,          /* output channels given out at a time then */
-    DW_FLOATS = 96 * 1024,  /* sums of a piece of dw: 384 KiB, under half of L2 */
-    DW_CHUNKS = 32,         /* dw is cut until it has about so many chunks, */
-    DW_SLOTS = 1024 * 1024, /* as long as the slots stay below so many floats, */
-    DW_ROWS = 4 * ROWS_TN   /* and a stretch has so many rows */
+    ROWS_NN = 4 * NN_ROWS,             /* rows of a block, forward and dx: four register tiles */
+    ROWS_TN = 128,                     /* rows of a block, dw */
+    ROWS_FEW = N_REGS == 32 ? 32 : 24, /* up to here packing weights costs more than it saves */
+    COLS_FEW = 32,                     /* output channels given out at a time then */
+    DW_FLOATS = 96 * 1024,             /* sums of a piece of dw: 384 KiB, under half of L2 */
+    DW_CHUNKS = 32,                    /* dw is cut until it has about so many chunks, */
+    DW_SLOTS = 1024 * 1024,            /* as long as the slots stay below so many floats, */
+    DW_ROWS = 4 * ROWS_TN              /* and a stretch has so many rows */
 };
+
+_Static_assert(ROWS_FEW <= ROWS_NN, "few rows are one block");
 
 /* Products that are worth a thread: about 20 us of one core. */
 #define MAC_CHUNK 1000000.0
