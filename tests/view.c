@@ -159,8 +159,10 @@ TC_BOTH(view, casts)
 
     const int64_t big[] = {INT64_MAX, INT64_MIN, 16777217};
     tern_tensor *i = tern_from_host(ctx, TERN_I64, big, N(3));
-    int64_t back[3];
+    int64_t back[8];
     cr_assert(tern_to_host(ctx, back, tern_cast(ctx, x, TERN_I64)) == TERN_OK);
+    cr_expect(back[0] == 1 && back[1] == -1 && back[2] == 0 && back[3] == INT64_MAX);
+    cr_expect(back[4] == INT64_MIN && back[5] == 300 && back[6] == 0 && back[7] == 0);
     TC_EXPECT(tern_cast(ctx, i, TERN_I32), N(3), 0, INT32_MAX, INT32_MIN, 16777217);
     TC_EXPECT(tern_cast(ctx, i, TERN_F32), N(3), 0, 0x1p63, -0x1p63, 16777216);
 
