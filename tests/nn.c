@@ -1,6 +1,6 @@
 /*
- * nn.c - modules: names, finishing (and its failures), layers against the operations they stand for,
- * buffers, modules of one's own, summaries.
+ * nn.c - modules: names, finishing (and its failures), layers against the operations they stand
+ * for, buffers, modules of one's own, summaries.
  */
 #include <criterion/criterion.h>
 #include <math.h>

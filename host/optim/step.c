@@ -41,7 +41,7 @@ static tern_status check(tern_ctx *ctx, const ti_optim_opts *o)
     return TERN_OK;
 }
 
-/* Whether a parameter begins or ends at this element of the module: gradients wait for whole ones. */
+/* Whether a parameter begins or ends at this element of the module: gradients are of whole ones. */
 static bool is_edge(tern_ctx *ctx, tern_module *m, int64_t at)
 {
     const tern_var *v = tern_param_at(ctx, m, 0);
