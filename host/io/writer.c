@@ -184,8 +184,11 @@ static tern_status commit(tern_ctx *ctx, tern_writer *w)
         if (rc != 0) return ti_fail_errno(ctx, w->path, "sync");
     }
     /* The lock goes with the descriptor, so the rename comes first. */
-    if (w->aside && rename(w->aside, w->target) != 0)
-        return ti_fail_errno(ctx, w->path, "rename the new file to it");
+    if (w->aside) {
+        do rc = rename(w->aside, w->target);
+        while (rc != 0 && errno == EINTR);
+        if (rc != 0) return ti_fail_errno(ctx, w->path, "rename the new file to it");
+    }
     w->finished = true;
     rc = close(w->fd);
     w->fd = -1;
