@@ -1,6 +1,10 @@
 /* npy.c - .npy and .npz: bytes made by hand, round trips, damage, NumPy itself where it is. */
 #include "files.h"
 
+#ifdef TI_WITH_ZIP
+#include <zip.h>
+#endif
+
 TestSuite(npy, .init = tc_folder_begin, .fini = tc_folder_end);
 
 /* A file of that version with this dictionary, padded by a newline, and data. */
@@ -278,6 +282,73 @@ Test(npy, npz_damage)
     tc_put(tc_file("x"), "no zip", 6);
     cr_expect(!read_npz(ctx, tc_file("x")));
     tc_refused(ctx, "no zip", tc_file("x"));
+    tc_close(ctx);
+}
+
+/* A zip file with these entries, deflated; name, bytes and size of each; NULL ends. */
+typedef struct {
+    const char *name;
+    const void *bytes;
+    size_t n;
+} member;
+
+static const char *zipped(const member *m, int method, int encryption)
+{
+    int rc = 0;
+    zip_t *zip = zip_open(tc_file("made.npz"), ZIP_CREATE | ZIP_TRUNCATE, &rc);
+
+    cr_assert(zip != NULL);
+    for (; m->name; m++) {
+        const zip_int64_t i =
+            zip_file_add(zip, m->name, zip_source_buffer(zip, m->bytes, m->n, 0), ZIP_FL_ENC_UTF_8);
+
+        cr_assert(i >= 0 && zip_set_file_compression(zip, (zip_uint64_t)i, method, 0) == 0);
+        if (encryption)
+            cr_assert(
+                zip_file_set_encryption(zip, (zip_uint64_t)i, (zip_uint16_t)encryption, "x") == 0);
+    }
+    cr_assert(zip_close(zip) == 0);
+    return tc_file("made.npz");
+}
+
+Test(npy, hostile_npz)
+{
+    tern_ctx *ctx = tc_open("cpu");
+    size_t n;
+    char *npy = tc_get(made(1, DICT("<f4", "False", "(4,)"), "0123456789abcdef", 16), &n),
+         long_name[300];
+    char *zeros = calloc(1, 100000);
+    const member good[] = {{"x.npy", npy, n}, {NULL, NULL, 0}};
+    const member bad[][2] = {
+        {{"x.txt", npy, n}, {NULL, NULL, 0}},     {{".npy", npy, n}, {NULL, NULL, 0}},
+        {{"x.npy", npy, n - 1}, {NULL, NULL, 0}}, {{"x.npy", npy, 20}, {NULL, NULL, 0}},
+        {{"x.npy", npy, 4}, {NULL, NULL, 0}},     {{"x.npy", zeros, 100000}, {NULL, NULL, 0}},
+        {{long_name, npy, n}, {NULL, NULL, 0}}};
+
+    memset(long_name, 'n', sizeof long_name);
+    strcpy(long_name + sizeof long_name - 5, ".npy");
+    cr_expect(read_npz(ctx, zipped(good, ZIP_CM_DEFLATE, 0)), "%s", tern_error_text(ctx));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        cr_expect(!read_npz(ctx, zipped(bad[i], ZIP_CM_DEFLATE, 0)), "case %zu", i);
+        tc_refused(ctx, "npz", tc_file("made.npz"));
+    }
+    if (zip_encryption_method_supported(ZIP_EM_AES_128, 1)) {
+        cr_expect(!read_npz(ctx, zipped(good, ZIP_CM_DEFLATE, ZIP_EM_AES_128)));
+        tc_refused(ctx, "encrypted", tc_file("made.npz"));
+    }
+    /* Promises 4 GiB less one in a few bytes, in both of its headers. */
+    zipped(good, ZIP_CM_DEFLATE, 0);
+    size_t size;
+    char *zip = tc_get(tc_file("made.npz"), &size), *entry = memmem(zip, size, "PK\1\2", 4);
+    memset(zip + 22, 0xfe, 4);
+    memset(entry + 24, 0xfe, 4);
+    tc_put(tc_file("bomb.npz"), zip, size);
+    cr_expect(!read_npz(ctx, tc_file("bomb.npz")));
+    cr_expect(strstr(tern_error_text(ctx), "promises"), "%s", tern_error_text(ctx));
+    tc_refused(ctx, "bomb", tc_file("bomb.npz"));
+    free(npy);
+    free(zip);
+    free(zeros);
     tc_close(ctx);
 }
 

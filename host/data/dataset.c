@@ -14,7 +14,7 @@ char *ti_join(tern_ctx *ctx, const char *folder, const char *name)
     const size_t n = strlen(folder);
     char *path = ti_alloc(ctx, n + strlen(name) + 2);
 
-    if (path) sprintf(path, "%s%s%s", folder, n && folder[n - 1] != '/' ? "/" : "", name);
+    if (path) sprintf(path, "%s%s%s", folder, *name && n && folder[n - 1] != '/' ? "/" : "", name);
     return path;
 }
 

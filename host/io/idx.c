@@ -26,8 +26,12 @@ typedef struct {
 
 static tern_status broken(source *s)
 {
-    return ti_fail(s->ctx, TERN_E_FORMAT, "%.300s: gzip: %s", s->path,
-                   s->z.msg ? s->z.msg : "the file ends too early");
+    if (s->z.msg)
+        return ti_fail(s->ctx, TERN_E_FORMAT, "%.300s: gzip, at byte %zu: %s", s->path, s->at,
+                       s->z.msg);
+    return ti_fail(s->ctx, TERN_E_FORMAT,
+                   "%.300s: gzip: truncated: its %zu bytes end after %lu unpacked ones", s->path,
+                   s->n, s->z.total_out);
 }
 
 static tern_status source_open(source *s)
