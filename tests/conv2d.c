@@ -136,6 +136,17 @@ TC_BOTH(matmul, linear)
     TC_REFUSES(tern_linear_act(ctx, x, b, NULL, NULL), TERN_E_SHAPE, "linear_act");
 }
 
+/* No features out: nothing comes back, and nothing is divided by. */
+TC_BOTH(matmul, linear_without_features)
+{
+    tern_tensor *x = tern_track(ctx, counting(ctx, N(2, 3)));
+    tern_tensor *w = tern_fill(ctx, TERN_F32, N(0, 3), 1), *b = tern_fill(ctx, TERN_F32, N(0), 1);
+    tern_tensor *y = tern_linear_act(ctx, x, w, b, NULL);
+
+    TC_EXPECT(tern_sum(ctx, y, NULL), TI_SCALAR, 0, 0);
+    TC_EXPECT(tc_grad(ctx, y, NULL, x), N(2, 3), 0, 0, 0, 0, 0, 0, 0);
+}
+
 /* Fast rows of the derivatives need y, which samples of X_d do not give: here both devices run
  * whole gradients, of odd shapes, of every activation. */
 static void gradients(tern_ctx *ctx, int act, int which, double *dx, double *dw, double *db)

@@ -104,11 +104,14 @@ TC_BOTH(pool2d, refuses)
                TERN_E_SHAPE, "avg_pool2d_dx");
 }
 
-/* Many channels and windows that overlap: the fast rows against the reference. */
-static void overlapping(tern_ctx *ctx, int64_t channels, double *to)
+/* Many channels, windows that overlap and windows side by side, which leave a row and two columns
+ * over: the fast rows against the reference. */
+static void pooled(tern_ctx *ctx, int64_t channels, bool tiles, double *to)
 {
     const tern_shape s = N(2, channels, 9, 8);
-    const tern_pool2d_opts o = {.size = {3, 2}, .stride = {2, 1}, .pad = {1, 1}};
+    const tern_pool2d_opts o =
+        tiles ? (tern_pool2d_opts){.size = {2, 3}}
+              : (tern_pool2d_opts){.size = {3, 2}, .stride = {2, 1}, .pad = {1, 1}};
     uint64_t state = 3;
     static double x[2 * 40 * 9 * 8];
 
@@ -128,13 +131,13 @@ Test(pool2d, gradients_agree_with_the_reference)
     const int64_t channels[] = {1, 3, 6, 16, 17, 40};
     tern_ctx *cpu = tc_open("cpu"), *ref = tc_open("ref");
 
-    for (int k = 0; k < 6; k++) {
-        overlapping(cpu, channels[k], a);
-        overlapping(ref, channels[k], b);
-        for (int64_t i = 0; i < 2 * channels[k] * 72; i++)
+    for (int k = 0; k < 12; k++) {
+        pooled(cpu, channels[k / 2], k & 1, a);
+        pooled(ref, channels[k / 2], k & 1, b);
+        for (int64_t i = 0; i < 2 * channels[k / 2] * 72; i++)
             cr_expect(fabs(a[i] - b[i]) <= 1e-6 * (1 + fabs(b[i])),
-                      "%lld channels, %lld: %g, not %g", (long long)channels[k], (long long)i, a[i],
-                      b[i]);
+                      "%lld channels, %lld: %g, not %g", (long long)channels[k / 2], (long long)i,
+                      a[i], b[i]);
     }
     tc_close(cpu);
     tc_close(ref);

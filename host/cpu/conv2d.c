@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "cpu/fast.h"
+#include "cpu/simd/layers.h"
 
 /* What differs between the plain and the fused ops. */
 typedef struct {
@@ -313,12 +314,11 @@ typedef struct {
 static void sum_some(void *arg, int64_t from, int64_t to, int i_worker)
 {
     const columns *o = arg;
-    const ti_vector *v = ti_cpu_vector(o->w->device);
     double *sum = o->sums + from / o->each * o->k;
 
     (void)i_worker;
     for (int64_t j = 0; j < o->k; j++) sum[j] = 0;
-    for (int64_t i = from; i < to; i++) v->add_to(o->k, o->h + i * o->k, sum);
+    ti_layers_for(ti_cpu_simd(o->w->device)->name)->sums(to - from, o->k, o->h + from * o->k, sum);
 }
 
 static void run_db(const ti_work *w, const float *h, double *sums)

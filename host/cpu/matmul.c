@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "cpu/fast.h"
+#include "cpu/simd/layers.h"
 
 static size_t gemm_scratch(const ti_work *w, const ti_gemm *g, int n_threads)
 {
@@ -306,16 +307,15 @@ static size_t linear_d_scratch(const ti_work *w)
 /* In double, row after row. */
 static void column_sums(const ti_work *w, const adjoint *a, const char *h, double *sum)
 {
-    const ti_vector *v = ti_cpu_vector(w->device);
-    const bool wide = w->in[0].m.type == TERN_F64, absent = w->in[2].count < 0;
+    const bool wide = w->in[0].m.type == TERN_F64;
+    const int64_t rows = w->in[2].count < 0 ? 0 : a->rows;
 
     for (int64_t j = 0; j < a->m; j++) sum[j] = 0;
-    for (int64_t i = 0; !absent && i < a->rows; i++) {
-        if (!wide) v->add_to(a->m, (const float *)(const void *)h + i * a->m, sum);
-        else
-            for (int64_t j = 0; j < a->m; j++)
-                sum[j] += ((const double *)(const void *)h)[i * a->m + j];
-    }
+    if (!wide)
+        ti_layers_for(ti_cpu_simd(w->device)->name)
+            ->sums(rows, a->m, (const float *)(const void *)h, sum);
+    for (int64_t i = 0; wide && i < rows * a->m; i++)
+        sum[i % a->m] += ((const double *)(const void *)h)[i];
     for (int64_t j = 0; j < a->m; j++) {
         if (wide) ((double *)(void *)w->out[2].data)[j] = sum[j];
         else TI_F(w->out[2])[j] = (float)sum[j];

@@ -84,13 +84,17 @@ static void max_rows(void *arg, int64_t from, int64_t to, int i_worker)
         for (int64_t j = 0; j < p->Q; j++) {
             const int64_t i = row % p->P, y = (row * p->Q + j) * p->C;
             ti_window o;
-            const float *x = p->x + row / p->P * p->H * p->W * p->C + window_of(p, i, j, &o);
+            const int64_t first = row / p->P * p->H * p->W * p->C + window_of(p, i, j, &o);
+            const float *x = p->x + first;
+            o.x_room = p->w->in[0].count - first;
+            o.y_room = p->indices ? 0 : (p->Q - j) * p->C;
             if (!p->indices) {
                 p->loops->max_window(p->C, &o, x, p->y + y, p->where ? p->where + y : NULL);
                 continue;
             }
             for (int64_t c = 0; c < p->C; c += SOME) {
                 const int64_t n = p->C - c < SOME ? p->C - c : SOME;
+                o.x_room = p->w->in[0].count - first - c;
                 p->loops->max_window(n, &o, x + c, p->y + y + c, few);
                 if (p->where) memcpy(p->where + y + c, few, (size_t)n);
                 for (int64_t k = 0; k < n; k++) {
@@ -121,21 +125,51 @@ static const char *max_d_rejects(const ti_work *w)
     return w->in[2].m.type == TERN_U8 ? NULL : "windows of more than 256 elements";
 }
 
+/* Windows side by side: each element of dx is under one at most, and is written once. */
+static bool tiles(const pool *p)
+{
+    for (int a = 0; a < 2; a++)
+        if (p->o->pad[a] || p->o->dilation[a] != 1 || p->stride[a] != p->o->size[a]) return false;
+    return p->P * p->stride[0] <= p->H && p->Q * p->stride[1] <= p->W; /* none hangs over */
+}
+
+static void tiles_back(const pool *p, int64_t n)
+{
+    const int64_t R = p->o->size[0], S = p->o->size[1], row = p->W * p->C;
+    const int64_t rest = (p->W - p->Q * S) * p->C, rows = p->H - p->P * R;
+    float *dx = p->dx + n * p->H * row;
+
+    for (int64_t i = 0; i < p->P; i++)
+        for (int64_t r = 0; r < R; r++, dx += row) {
+            const int64_t y = (n * p->P + i) * p->Q * p->C;
+            p->loops->max_tiles_back(p->C, p->Q, S, r, p->g + y, p->where + y, dx);
+            memset(dx + row - rest, 0, (size_t)rest * sizeof(float));
+        }
+    memset(dx, 0, (size_t)(rows * row) * sizeof(float));
+}
+
+static void windows_back(const pool *p, int64_t n)
+{
+    const int64_t image = p->H * p->W * p->C;
+
+    memset(p->dx + n * image, 0, (size_t)image * sizeof(float));
+    for (int64_t i = 0; i < p->P; i++)
+        for (int64_t j = 0; j < p->Q; j++) {
+            const int64_t y = ((n * p->P + i) * p->Q + j) * p->C;
+            ti_window o;
+            float *dx = p->dx + n * image + window_of(p, i, j, &o);
+            p->loops->max_window_back(p->C, &o, p->g + y, p->where + y, dx);
+        }
+}
+
 static void max_images_back(void *arg, int64_t from, int64_t to, int i_worker)
 {
     const pool *p = arg;
-    const int64_t image = p->H * p->W * p->C;
 
     (void)i_worker;
     for (int64_t n = from; n < to; n++) {
-        memset(p->dx + n * image, 0, (size_t)image * sizeof(float));
-        for (int64_t i = 0; i < p->P; i++)
-            for (int64_t j = 0; j < p->Q; j++) {
-                const int64_t y = ((n * p->P + i) * p->Q + j) * p->C;
-                ti_window o;
-                float *dx = p->dx + n * image + window_of(p, i, j, &o);
-                p->loops->max_window_back(p->C, &o, p->g + y, p->where + y, dx);
-            }
+        if (tiles(p)) tiles_back(p, n);
+        else windows_back(p, n);
     }
 }
 

@@ -11,9 +11,13 @@
 #include "cpu/simd/simd.h"
 
 typedef int32_t vi __attribute__((vector_size(sizeof(vf))));
-typedef uint8_t vb __attribute__((vector_size(sizeof(vf) / 4)));
 
 INLINE vf some(const float *p, int64_t n) { return n >= VL ? v_load(p) : v_load_m(p, v_lanes(n)); }
+/* n elements count; `room` may be touched. */
+INLINE vf some_in(const float *p, int64_t n, int64_t room)
+{
+    return n >= VL || room >= VL ? v_load(p) : v_load_m(p, v_lanes(n));
+}
 INLINE void put(float *p, int64_t n, vf x)
 {
     if (n >= VL) v_store(p, x);
@@ -23,6 +27,31 @@ INLINE void put(float *p, int64_t n, vf x)
 INLINE vf choose_f(vi c, vf a, vf b) { return (vf)(((vi)a & c) | ((vi)b & ~c)); }
 INLINE vi choose_i(vi c, vi a, vi b) { return (a & c) | (b & ~c); }
 INLINE vi splat(int32_t x) { return x - (vi){0}; }
+
+/* Bytes to and from lanes, k of them: loops, which compilers turn into one instruction where they
+ * scalarise __builtin_convertvector. */
+INLINE vi lanes_of(const uint8_t *from, int64_t k)
+{
+    uint8_t b[VL] = {0};
+    int32_t i[VL];
+    vi x;
+
+    if (k >= VL) memcpy(b, from, VL);
+    else memcpy(b, from, (size_t)k);
+    for (int j = 0; j < VL; j++) i[j] = b[j];
+    memcpy(&x, i, sizeof x);
+    return x;
+}
+INLINE void bytes_of(uint8_t *to, int64_t k, vi x)
+{
+    uint8_t b[VL];
+    int32_t i[VL];
+
+    memcpy(i, &x, sizeof x);
+    for (int j = 0; j < VL; j++) b[j] = (uint8_t)i[j];
+    if (k >= VL) memcpy(to, b, VL);
+    else memcpy(to, b, (size_t)k);
+}
 
 /* ---- Pools ---- */
 
@@ -34,21 +63,22 @@ INLINE int32_t position(const ti_window *o, int64_t r, int64_t s)
 static void max_window(int64_t n, const ti_window *o, const float *x, float *y, uint8_t *where)
 {
     for (int64_t c = 0; c < n; c += VL) {
-        vf best = some(x + c, n - c);
+        const int64_t k = n - c, room = o->y_room - c;
+        vf best = some_in(x + c, k, o->x_room - c);
         vi place = splat(o->first);
 
         for (int64_t r = 0; r < o->rows; r++)
             for (int64_t s = 0; s < o->columns; s++) {
-                const vf v = some(x + c + r * o->row_step + s * o->column_step, n - c);
+                const int64_t at = c + r * o->row_step + s * o->column_step;
+                const vf v = some_in(x + at, k, o->x_room - at);
                 /* larger, or the first NaN */
                 const vi wins = ((vi)(v > best) | (vi)(v != v)) & (vi)(best == best);
                 best = choose_f(wins, v, best);
                 place = choose_i(wins, splat(position(o, r, s)), place);
             }
-        put(y + c, n - c, best);
+        put(y + c, room >= VL ? VL : k, best);
         if (!where) continue;
-        const vb bytes = __builtin_convertvector(place, vb);
-        memcpy(where + c, &bytes, (size_t)min_of(n - c, VL));
+        bytes_of(where + c, room >= VL ? VL : k, place);
     }
 }
 
@@ -57,15 +87,41 @@ static void max_window_back(int64_t n, const ti_window *o, const float *g, const
 {
     for (int64_t c = 0; c < n; c += VL) {
         const vf own = some(g + c, n - c);
-        vb bytes = {0};
+        const vi place = lanes_of(where + c, n - c);
 
-        memcpy(&bytes, where + c, (size_t)min_of(n - c, VL));
-        const vi place = __builtin_convertvector(bytes, vi);
         for (int64_t r = 0; r < o->rows; r++)
             for (int64_t s = 0; s < o->columns; s++) {
                 const vi here = (vi)(place == splat(position(o, r, s)));
                 float *to = dx + c + r * o->row_step + s * o->column_step;
                 put(to, n - c, v_add(some(to, n - c), (vf)((vi)own & here)));
+            }
+    }
+}
+
+/* Pixels in order: whole vectors may run over into the next one, but not over the row's end. */
+static void max_tiles_back(int64_t n, int64_t count, int64_t size, int64_t row, const float *g,
+                           const uint8_t *where, float *dx)
+{
+    const int64_t first = row * size;
+
+    for (int64_t j = 0; j < count; j++, g += n, where += n, dx += size * n) {
+        if (n <= VL) { /* one vector of channels: read once */
+            const int64_t k = (count - j) * n >= VL ? VL : n;
+            const vi place = lanes_of(where, k);
+            const vi own = (vi)some(g, k);
+
+            for (int64_t s = 0; s < size; s++) {
+                const int64_t room = ((count - j) * size - s) * n;
+                const vi here = (vi)(place == splat((int32_t)(first + s)));
+                put(dx + s * n, room >= VL ? VL : n, (vf)(own & here));
+            }
+            continue;
+        }
+        for (int64_t s = 0; s < size; s++)
+            for (int64_t c = 0; c < n; c += VL) {
+                const vi place = lanes_of(where + c, n - c);
+                const vi here = (vi)(place == splat((int32_t)(first + s)));
+                put(dx + s * n + c, n - c, (vf)((vi)some(g + c, n - c) & here));
             }
     }
 }
@@ -96,6 +152,24 @@ static void avg_window_back(int64_t n, const ti_window *o, const float *g, float
 }
 
 /* ---- Batch norm ---- */
+
+/* Few channels: pixels enough to fill some vectors are taken as one wide one. */
+static void sums(int64_t pixels, int64_t n, const float *x, double *sum)
+{
+    enum { WIDE = 64 };
+    const int64_t each = n > 0 && n < WIDE / 2 ? WIDE / n : 1, width = each * n;
+    double wide[WIDE] = {0};
+
+    if (each == 1) {
+        for (int64_t i = 0; i < pixels; i++, x += n)
+            for (int64_t j = 0; j < n; j++) sum[j] += (double)x[j];
+        return;
+    }
+    for (; pixels >= each; pixels -= each, x += width)
+        for (int64_t j = 0; j < width; j++) wide[j] += (double)x[j];
+    for (int64_t j = 0; j < width; j++) sum[j % n] += wide[j];
+    for (int64_t j = 0; j < pixels * n; j++) sum[j % n] += (double)x[j];
+}
 
 /* Channels in groups of LANES with their sums in registers, over runs of RUN pixels so that what
  * the groups share of cache lines is still there. */
@@ -266,8 +340,10 @@ static void drop(int64_t n, const uint32_t *bits, uint32_t cut, const float *x, 
 const ti_layers TI_SIMD(ti_layers) = {
     .max_window = max_window,
     .max_window_back = max_window_back,
+    .max_tiles_back = max_tiles_back,
     .avg_window = avg_window,
     .avg_window_back = avg_window_back,
+    .sums = sums,
     .moments = moments,
     .normalise = normalise,
     .moments_back = moments_back,

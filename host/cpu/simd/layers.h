@@ -12,9 +12,12 @@
 #include <string.h>
 
 /* A window clipped to the image: rows x columns pixels from the operand's first one on. Position
- * in the whole window: first + r · row_position + s. */
+ * in the whole window: first + r · row_position + s. Whole vectors may be read up to x_room
+ * elements from the first on, and written up to y_room elements from y's on: what comes there is
+ * written later. */
 typedef struct {
     int64_t rows, columns, row_step, column_step; /* steps in elements */
+    int64_t x_room, y_room;
     int first, row_position;
 } ti_window;
 
@@ -33,10 +36,16 @@ typedef struct ti_layers {
     /* dx += g where the position is `where` */
     void (*max_window_back)(int64_t n, const ti_window *o, const float *g, const uint8_t *where,
                             float *dx);
+    /* A row of pixels of dx, n channels each, under `count` windows side by side, `size` pixels
+     * wide, in their row `row`: written, not added to. */
+    void (*max_tiles_back)(int64_t n, int64_t count, int64_t size, int64_t row, const float *g,
+                           const uint8_t *where, float *dx);
     /* y = scale · sum of the window; dx += scale · g in it */
     void (*avg_window)(int64_t n, const ti_window *o, const float *x, float scale, float *y);
     void (*avg_window_back)(int64_t n, const ti_window *o, const float *g, float scale, float *dx);
 
+    /* sum += x over the pixels */
+    void (*sums)(int64_t pixels, int64_t n, const float *x, double *sum);
     /* sum += x - pivot, squares += (x - pivot)^2; n channels, `pixels` of them. With one of the
      * values as the pivot nothing cancels that double could not bear. */
     void (*moments)(int64_t pixels, int64_t n, const float *x, const double *pivot, double *sum,
