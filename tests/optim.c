@@ -321,6 +321,45 @@ Test(optim, consumes_what_is_in_its_range)
     tc_close(ctx);
 }
 
+/* Each allocation of an update fails once: nothing moved, the gradients still wait, and the update
+ * that comes through gives the bits of an untroubled one. */
+Test(optim, failing_allocations)
+{
+    const tern_adam_opts o = {.lr = 0.1, .clip_norm = 1};
+    tern_ctx *ctx = tc_open("cpu"), *calm = tc_open("cpu");
+    job j = {.net = net_of(ctx, TERN_F32)}, right = {.net = net_of(calm, TERN_F32)};
+    bool failed = true;
+    long n = 0;
+
+    j.opt = tern_adam(ctx, j.net, &o);
+    right.opt = tern_adam(calm, right.net, &o);
+    fill_gradients(ctx, &j, 0.5);
+    fill_gradients(calm, &right, 0.5);
+    double *before = tc_doubles(ctx, whole(ctx, j.net));
+    for (; failed && n < 3000; n++) {
+        ti_fail_allocation(ctx, n, false);
+        failed = tern_optim_step(ctx, j.opt) != TERN_OK;
+        ti_fail_allocation(ctx, -1, false);
+        if (!failed) break;
+        cr_assert(tern_error(ctx) == TERN_E_MEMORY, "%ld: %s", n, tern_error_text(ctx));
+        tern_error_clear(ctx);
+        double *p = tc_doubles(ctx, whole(ctx, j.net));
+        cr_expect(memcmp(p, before, N * sizeof *p) == 0, "%ld: p moved", n);
+        free(p);
+        cr_expect(tern_item(ctx, tern_read(ctx, tern_optim_var(j.opt, 3))) == 0, "%ld: t moved", n);
+        cr_assert(tern_grad_of(ctx, tern_module_var(ctx, j.net, "p")), "%ld: no gradients", n);
+    }
+    cr_expect(!failed && n > 5, "%ld failures", n);
+    cr_assert(tern_optim_step(calm, right.opt) == TERN_OK);
+    double *p = tc_doubles(ctx, whole(ctx, j.net)), *q = tc_doubles(calm, whole(calm, right.net));
+    cr_expect(memcmp(p, q, N * sizeof *p) == 0 && memcmp(p, before, N * sizeof *p) != 0);
+    free(before);
+    free(p);
+    free(q);
+    tc_close(ctx);
+    tc_close(calm);
+}
+
 /* ---- Wrong arguments ---- */
 
 static void refused(tern_ctx *ctx, tern_optim *o, const char *what)
