@@ -214,10 +214,10 @@ TERN_API const char *tern_summary(tern_ctx *ctx, tern_module *net, tern_shape x)
 /* Bytes that training and inference on such batches take. */
 typedef struct tern_memory_plan {
     size_t weights, buffers, gradients, optimizer; /* optimizer: 0 without one             */
-    size_t train; /* peak of a training step's arena; with an optimizer, gradients lie in it */
-    size_t infer;                                  /* the same of a forward pass           */
-    size_t inputs;                                 /* one batch: images and labels         */
-    size_t train_total, infer_total;               /* sums of what each of them needs      */
+    size_t train;  /* peak of a training step's arena; with an optimizer, gradients lie in it */
+    size_t infer;  /* the same of a forward pass           */
+    size_t inputs; /* one batch: images and labels         */
+    size_t train_total, infer_total; /* sums of what each of them needs      */
 } tern_memory_plan;
 /* Plans a step of training (cross-entropy over i64 labels for outputs [N,K], else the sum) and one
  * of evaluation. opt may be NULL. */
