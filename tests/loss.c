@@ -123,3 +123,48 @@ TC_BOTH(loss, mse)
     TC_EXPECT(tc_grad(ctx, tern_mse(ctx, x, t, NULL), NULL, x), N(2, 2), 0, 0, 1, -1.5, 0);
     TC_REFUSES(tern_mse(ctx, x, TC(ctx, F32, N(2), 1, 1), NULL), TERN_E_SHAPE, "mse");
 }
+
+/* Fast rows of the derivatives want y, which samples of X_d do not give: whole gradients here. */
+static void gradient(tern_ctx *ctx, int which, int64_t rows, int64_t k, double *to)
+{
+    static double v[5000];
+    uint64_t state = 9;
+    tern_tensor *y = NULL;
+
+    tern_frame_begin(ctx);
+    for (int64_t i = 0; i < rows * k; i++) v[i] = (float)(4 * tc_normal(&state));
+    tern_tensor *x = tern_track(ctx, tern_from_doubles(ctx, TERN_F32, v, N(rows, k)));
+    tern_tensor *w = tern_fill(ctx, TERN_F32, N(k), 1.5);
+    tern_tensor *p = tern_softmax(ctx, tern_neg(ctx, tern_detach(ctx, x)), LAST);
+    for (int64_t i = 0; i < rows; i++) v[i] = (double)(i % k);
+    tern_tensor *t = tern_from_doubles(ctx, TERN_I32, v, N(rows));
+    if (which == 0) y = tern_softmax(ctx, x, LAST);
+    if (which == 1) y = tern_log_softmax(ctx, x, LAST);
+    if (which == 2) y = tern_cross_entropy(ctx, x, t, w, CE(.smoothing = 0.2, .has_ignore = 1));
+    if (which == 3) y = tern_cross_entropy(ctx, x, p, w, CE(.reduction = TERN_REDUCE_NONE));
+    if (which == 4) y = tern_mse(ctx, x, p, NULL);
+    y = tern_mul(ctx, y, y);
+    cr_assert(tern_to_doubles(ctx, to, tc_grad(ctx, y, NULL, x)) == TERN_OK, "%s",
+              tern_error_text(ctx));
+    tern_frame_end(ctx);
+}
+
+Test(loss, gradients_agree_with_the_reference)
+{
+    static double a[5000], b[5000];
+    const int64_t shape[][2] = {{1, 1}, {7, 2}, {33, 10}, {5, 1000}};
+    tern_ctx *cpu = tc_open("cpu"), *ref = tc_open("ref");
+
+    for (int i = 0; i < 20; i++) {
+        const int64_t rows = shape[i / 5][0], k = shape[i / 5][1];
+        gradient(cpu, i % 5, rows, k, a);
+        gradient(ref, i % 5, rows, k, b);
+        for (int64_t j = 0; j < rows * k; j++)
+            cr_expect((a[j] != a[j] && b[j] != b[j]) ||
+                          fabs(a[j] - b[j]) <= 1e-5 * (1 + fabs(b[j])),
+                      "%d, [%lld,%lld] %lld: %g, not %g", i % 5, (long long)rows, (long long)k,
+                      (long long)j, a[j], b[j]);
+    }
+    tc_close(cpu);
+    tc_close(ref);
+}

@@ -146,3 +146,44 @@ Test(norm, gradients_agree_with_the_reference)
     tc_close(cpu);
     tc_close(ref);
 }
+
+static void layered(tern_ctx *ctx, int64_t rows, int64_t n, int present, double *to)
+{
+    uint64_t state = 5;
+    static double x[300 * 70];
+    tern_tensor *in[3], *d[3];
+
+    tern_frame_begin(ctx);
+    for (int k = 0; k < 3; k++) {
+        const tern_shape s = k ? N(n) : N(rows, n);
+        for (int64_t i = 0; i < tern_count(s); i++) x[i] = (float)(2 + tc_normal(&state));
+        in[k] = tern_track(ctx, tern_from_doubles(ctx, TERN_F32, x, s));
+    }
+    tern_tensor *y =
+        tern_layer_norm(ctx, in[0], present & 1 ? in[1] : NULL, present & 2 ? in[2] : NULL, NULL);
+    y = tern_mul(ctx, y, y);
+    cr_assert(tern_grads(ctx, d, 1, &y, &in[0], 3, in) == TERN_OK, "%s", tern_error_text(ctx));
+    for (int k = 0; k < 3; k++)
+        cr_assert(tern_to_doubles(ctx, to + (k ? 300 * 70 + (k - 1) * 70 : 0), d[k]) == TERN_OK);
+    tern_frame_end(ctx);
+}
+
+Test(norm, layer_gradients_agree_with_the_reference)
+{
+    enum { MOST = 300 * 70 };
+    static double a[MOST + 140], b[MOST + 140];
+    const int64_t shape[][2] = {{1, 1}, {3, 17}, {300, 70}, {64, 16}};
+    tern_ctx *cpu = tc_open("cpu"), *ref = tc_open("ref");
+
+    for (int k = 0; k < 16; k++) {
+        memset(a, 0, sizeof a);
+        memset(b, 0, sizeof b);
+        layered(cpu, shape[k / 4][0], shape[k / 4][1], k % 4, a);
+        layered(ref, shape[k / 4][0], shape[k / 4][1], k % 4, b);
+        for (int64_t i = 0; i < MOST + 140; i++)
+            cr_expect(fabs(a[i] - b[i]) <= 2e-5 * (1 + fabs(b[i])), "%d, %lld: %g, not %g", k,
+                      (long long)i, a[i], b[i]);
+    }
+    tc_close(cpu);
+    tc_close(ref);
+}

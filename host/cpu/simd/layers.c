@@ -251,6 +251,64 @@ static void normalise_back(int64_t pixels, int64_t n, const float *x, const floa
         }
 }
 
+/* ---- Layer norm: sums in lanes of a fixed number, then in order ---- */
+
+static void group(int64_t n, const float *x, float mean, float inv, const float *gamma,
+                  const float *beta, float *y)
+{
+    const vf m = v_set1(mean), scale = v_set1(inv);
+
+    for (int64_t i = 0; i < n; i += VL) {
+        vf h = v_mul(v_sub(some(x + i, n - i), m), scale);
+        if (gamma) h = v_mul(h, some(gamma + i, n - i));
+        if (beta) h = v_add(h, some(beta + i, n - i));
+        put(y + i, n - i, h);
+    }
+}
+
+static void group_sums(int64_t n, const float *x, const float *g, const float *gamma, float mean,
+                       double *sum_q, double *sum_qz)
+{
+    double s[LANES] = {0}, t[LANES] = {0};
+    int64_t i = 0;
+
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) {
+            const double q = (double)g[i + j] * (gamma ? (double)gamma[i + j] : 1);
+            s[j] += q;
+            t[j] += q * (double)(x[i + j] - mean);
+        }
+    for (int j = 0; i + j < n; j++) {
+        const double q = (double)g[i + j] * (gamma ? (double)gamma[i + j] : 1);
+        s[j] += q;
+        t[j] += q * (double)(x[i + j] - mean);
+    }
+    *sum_q = *sum_qz = 0;
+    for (int j = 0; j < LANES; j++) *sum_q += s[j], *sum_qz += t[j];
+}
+
+static void group_back(int64_t n, const float *x, const float *g, const float *gamma, float mean,
+                       float inv, float mean_q, float slope, float *dx)
+{
+    const vf m = v_set1(mean), a = v_set1(inv), b = v_set1(mean_q), k = v_set1(slope);
+
+    for (int64_t i = 0; i < n; i += VL) {
+        vf q = some(g + i, n - i);
+        if (gamma) q = v_mul(q, some(gamma + i, n - i));
+        q = v_fnma(v_sub(some(x + i, n - i), m), k, v_sub(q, b));
+        put(dx + i, n - i, v_mul(q, a));
+    }
+}
+
+static void group_shares(int64_t n, const float *x, const float *g, float mean, float inv,
+                         double *dgamma, double *dbeta)
+{
+    if (dgamma)
+        for (int64_t i = 0; i < n; i++) dgamma[i] += (double)g[i] * (double)((x[i] - mean) * inv);
+    if (dbeta)
+        for (int64_t i = 0; i < n; i++) dbeta[i] += (double)g[i];
+}
+
 /* ---- Updates: no sums, so plain loops; results may lie on operands ---- */
 
 #if defined(__clang__)
@@ -348,6 +406,10 @@ const ti_layers TI_SIMD(ti_layers) = {
     .normalise = normalise,
     .moments_back = moments_back,
     .normalise_back = normalise_back,
+    .group = group,
+    .group_sums = group_sums,
+    .group_back = group_back,
+    .group_shares = group_shares,
     .sgd = sgd,
     .adam = adam,
     .philox = philox,

@@ -61,6 +61,18 @@ typedef struct ti_layers {
                            const float *mean, const float *gain, const float *mean_g,
                            const float *slope, float *dx);
 
+    /* One group of a layer norm, statistics given: y = (x - mean) inv gamma + beta; gamma and beta
+     * may be NULL. Sums of q = g gamma and of q z; dx = inv (q - mean_q - z slope). */
+    void (*group)(int64_t n, const float *x, float mean, float inv, const float *gamma,
+                  const float *beta, float *y);
+    void (*group_sums)(int64_t n, const float *x, const float *g, const float *gamma, float mean,
+                       double *sum_q, double *sum_qz);
+    void (*group_back)(int64_t n, const float *x, const float *g, const float *gamma, float mean,
+                       float inv, float mean_q, float slope, float *dx);
+    /* dgamma += g z inv, dbeta += g; either may be NULL. */
+    void (*group_shares)(int64_t n, const float *x, const float *g, float mean, float inv,
+                         double *dgamma, double *dbeta);
+
     /* Results may lie on p, m, v. m NULL: none. */
     void (*sgd)(int64_t n, const ti_sgd *o, const float *p, const float *m, const float *g,
                 float *new_p, float *new_m);
