@@ -177,7 +177,7 @@ Test(train, threads_and_eager_steps_change_no_bit)
     const ending one = train_it(&(plan){.name = "t1", .threads = 1});
 
     for (int n = 2; n <= 4; n++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "t%d", n);
         const ending more = train_it(&(plan){.name = name, .threads = n});
         cr_expect(eq(str, (char *)more.hash, (char *)one.hash));
@@ -193,7 +193,7 @@ Test(train, a_stopped_run_is_continued_to_the_bit)
     const int kinds[] = {TERN_SCHEDULE_COSINE, TERN_SCHEDULE_PLATEAU};
 
     for (int k = 0; k < 2; k++) {
-        char whole[16], parts[16];
+        char whole[24], parts[24];
         snprintf(whole, sizeof whole, "whole%d", k);
         snprintf(parts, sizeof parts, "parts%d", k);
         const ending all = train_it(&(plan){.name = whole, .schedule = kinds[k]});

@@ -348,16 +348,16 @@ static bool set_key(cli *c, const char *pair)
         usage_error(c, "--set %s: this is not KEY=VALUE", pair);
         return false;
     }
-    name = cli_format("%.*s", (int)(is - pair), pair);
-    return cli_put(c, name, is + 1, cli_format("--set %s", name));
+    name = cli_keep(cli_format("%.*s", (int)(is - pair), pair));
+    return cli_put(c, name, is + 1, cli_keep(cli_format("--set %s", name)));
 }
 
 /* One option; *used: how many of the following words it took. */
 static bool take(cli *c, const char *word, char **next, int n_next, int *used)
 {
     const char *is = word[1] == '-' ? strchr(word, '=') : NULL;
-    char *name = cli_format("%.*s", (int)(is ? is - word - 2 : (long)strlen(word)),
-                            word[1] == '-' ? word + 2 : word + 1);
+    char *name = cli_keep(cli_format("%.*s", (int)(is ? is - word - 2 : (long)strlen(word)),
+                                     word[1] == '-' ? word + 2 : word + 1));
     const int i = word[1] == '-' ? option_named(name) : word[2] ? -1 : by_letter(word[1]);
     const option *o = i < 0 ? NULL : &option_table[i];
     const char *value = is ? is + 1 : NULL;
@@ -369,7 +369,8 @@ static bool take(cli *c, const char *word, char **next, int n_next, int *used)
                     near ? near : "", near ? "?" : "");
         return false;
     }
-    if (o->kind == O_FLAG) return put(c, i, value ? value : "1", cli_format("--%s", o->name));
+    if (o->kind == O_FLAG)
+        return put(c, i, value ? value : "1", cli_keep(cli_format("--%s", o->name)));
     if (o->kind == O_LIST && !value) {
         *used = take_list(c, i, next, n_next);
         return true;
@@ -387,7 +388,7 @@ static bool take(cli *c, const char *word, char **next, int n_next, int *used)
     }
     if (o->kind == O_LIST) return take_list(c, i, (char *[]){(char *)value}, 1) == 1;
     if (strcmp(o->name, "set") == 0) return set_key(c, value);
-    return put(c, i, value, cli_format("--%s", o->name));
+    return put(c, i, value, cli_keep(cli_format("--%s", o->name)));
 }
 
 bool cli_parse(cli *c, int argc, char **argv)

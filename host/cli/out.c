@@ -231,6 +231,16 @@ char *cli_format(const char *format, ...)
     return n < 0 ? cli_realloc(NULL, SIZE_MAX / 2) : text;
 }
 
+static char **kept;
+static int n_kept;
+
+char *cli_keep(char *text)
+{
+    kept = cli_realloc(kept, ((size_t)n_kept + 1) * sizeof *kept);
+    kept[n_kept++] = text;
+    return text;
+}
+
 static char *slot(void)
 {
     static char texts[8][48];

@@ -57,6 +57,8 @@ void *cli_realloc(void *p, size_t bytes);
 void *cli_alloc(size_t bytes); /* zeroed */
 char *cli_copy(const char *text);
 char *cli_format(const char *format, ...) CLI_PRINTF(1, 2);
+/* Lives until the command ends (settings and where they are from). */
+char *cli_keep(char *text);
 
 /* "55,000"; the texts rotate through eight buffers. */
 const char *thousands(int64_t n);

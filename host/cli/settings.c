@@ -27,11 +27,14 @@ static bool take_sections(cli *c, const tern_config *config, const char *path)
         net = net || strcmp(s->name, "net") == 0;
         if (strcmp(s->name, "train") != 0) continue;
         for (int k = 0; k < s->count; k++) {
-            const char *origin = cli_format("%s:%d", path, s->entry[k].line);
-            if (!cli_put(c, s->entry[k].key, cli_copy(s->entry[k].value), origin)) return false;
+            const char *origin = cli_keep(cli_format("%s:%d", path, s->entry[k].line));
+            if (!cli_put(c, s->entry[k].key, cli_keep(cli_copy(s->entry[k].value)), origin))
+                return false;
         }
     }
-    return !net || cli_put(c, "model", cli_copy(path), path);
+    const char *file = cli_keep(cli_copy(path));
+
+    return !net || cli_put(c, "model", file, file);
 }
 
 int settings_from(cli *c, const char *path)
@@ -67,7 +70,7 @@ static bool from_environment(cli *c)
 /* A run that goes on keeps its own settings, whatever the environment says by now. */
 static int from_run(cli *c, const char *folder)
 {
-    char *path = cli_format("%s/config.cfg", folder);
+    char *path = cli_keep(cli_format("%s/config.cfg", folder));
 
     if (access(path, F_OK) != 0) {
         error("--resume %s: this is no run: %s: %s", folder, path, strerror(errno));

@@ -2,6 +2,7 @@
  * train.c - the verb `train`: settings, data, net, the run's folder; then the library's fit loop.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,6 +110,25 @@ static char *base_of(const char *path)
     return cli_format("%.*s", (int)(end - from), path + from);
 }
 
+/* mkdir, and an entry in its parent that outlives a power cut. */
+static bool make_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *parent;
+    int fd;
+
+    if (mkdir(path, 0777) != 0) return false;
+    parent =
+        !slash ? cli_copy(".") : cli_format("%.*s", slash > path ? (int)(slash - path) : 1, path);
+    fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)!fsync(fd); /* some file systems refuse; the folder is there all the same */
+        close(fd);
+    }
+    free(parent);
+    return true;
+}
+
 static bool make_parents(const char *folder)
 {
     char *path = cli_copy(folder);
@@ -117,7 +137,7 @@ static bool make_parents(const char *folder)
     for (char *at = path + 1; ok && *at; at++) {
         if (*at != '/') continue;
         *at = '\0';
-        ok = mkdir(path, 0777) == 0 || errno == EEXIST;
+        ok = make_folder(path) || errno == EEXIST;
         *at = '/';
     }
     free(path);
@@ -136,7 +156,7 @@ static char *new_folder(cli *c, bool *second)
     for (int i = 1; i < 100000; i++) {
         folder = i == 1 ? cli_format("%s/%s", runs, base) : cli_format("%s/%s-%d", runs, base, i);
         if (!make_parents(folder)) break;
-        if (mkdir(folder, 0777) == 0) {
+        if (make_folder(folder)) {
             *second = i > 1;
             goto out;
         }

@@ -96,7 +96,8 @@ static tern_status open_steps(ti_run *run)
     char path[TI_PATH];
 
     if (ti_run_path(run, path, "steps.jsonl") != TERN_OK) return tern_error(run->ctx);
-    run->steps_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    do run->steps_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    while (run->steps_file < 0 && errno == EINTR);
     if (run->steps_file < 0) return failed(run, path);
     return TERN_OK;
 }
