@@ -71,7 +71,8 @@ symbols)
     # Inside the archive for the tests, all global names carry the project's prefixes, or, among the
     # inner kernels, the name of the instruction set behind.
     nm -g --defined-only "$build/libtern_internal.a" | awk 'NF == 3 {print $3}' |
-        grep -Ev '^(tern|ti)_|_(portable|avx2|avx512)(_f64)?$' && fail "the global symbols above have no prefix of ours"
+        grep -Ev '^(tern|ti)_|_(portable|avx2|avx512)(_f64)?$' &&
+        fail "the global symbols above have no prefix of ours"
     exit 0
     ;;
 libraries) # links nothing of NVIDIA's and no BLAS

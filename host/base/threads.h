@@ -18,7 +18,7 @@ typedef void (*ti_chunk_fn)(void *arg, int64_t i_chunk, int i_worker);
 /* A pool of n threads, the caller counted. Workers start with the first run that needs them.
  * NULL without memory. */
 ti_threads *ti_threads_open(int n);
-void ti_threads_close(ti_threads *t); /* NULL is legal */
+void ti_threads_close(ti_threads *t);      /* NULL is legal */
 int ti_threads_count(const ti_threads *t); /* NULL: 1 */
 /* Runs fn on chunks 0 … n_chunks-1 and returns when all are done. NULL or one chunk: in place,
  * in order. A run inside a run is serial. */

@@ -398,8 +398,9 @@ tern_status tern_backward_range(tern_ctx *ctx, tern_tensor *loss, tern_var *bloc
 {
     if (ctx->error) return ctx->error;
     if (!block || from < 0 || count < 1 || from > block->count - count)
-        return ti_fail(ctx, TERN_E_ARGUMENT, "backward: elements %lld … %lld of %s", (long long)from,
-                       (long long)(from + count), block ? block->name : "no block");
+        return ti_fail(ctx, TERN_E_ARGUMENT, "backward: elements %lld … %lld of %s",
+                       (long long)from, (long long)(from + count),
+                       block ? block->name : "no block");
     return backward(ctx, loss, block, from, count);
 }
 

@@ -112,9 +112,8 @@ static void batch_norm(const ti_work *w)
         o.beta[c] = beta[c];
         if (w->out[1].count > 0)
             TI_F(w->out[1])[c] = (float)((1 - m) * (double)TI_F(w->in[3])[c] + m * mean);
-        if (w->out[2].count > 0)
-            TI_F(w->out[2])
-            [c] = (float)((1 - m) * (double)TI_F(w->in[4])[c] + m * var * n / (n - 1));
+        if (w->out[2].count > 0) TI_F(w->out[2])
+        [c] = (float)((1 - m) * (double)TI_F(w->in[4])[c] + m * var * n / (n - 1));
         if (w->out[3].count > 0) TI_F(w->out[3])[c] = o.mean[c];
         if (w->out[4].count > 0) TI_F(w->out[4])[c] = (float)inv;
     }
