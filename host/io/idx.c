@@ -46,7 +46,7 @@ static tern_status source_open(source *s)
 }
 
 /* Up to `bytes` more; *got fewer only at the end. */
-static tern_status source_read(source *s, void *to, size_t bytes, size_t *got)
+static tern_status source_read(source *s, void *to, size_t bytes = 0, size_t *got)
 {
     uint8_t *out = to;
 
@@ -154,7 +154,7 @@ static tern_status read_idx(source *s, tern_array *array)
 {
     const kind *k;
     tern_shape shape = {0};
-    size_t bytes, got;
+    size_t bytes = 0, got;
 
     TI_TRY(read_head(s, &k, &shape, &bytes));
     const size_t count = bytes / (size_t)k->size;
