@@ -46,7 +46,7 @@ static tern_status source_open(source *s)
 }
 
 /* Up to `bytes` more; *got fewer only at the end. */
-static tern_status source_read(source *s, void *to, size_t bytes = 0, size_t *got)
+static tern_status source_read(source *s, void *to, size_t bytes, size_t *got)
 {
     uint8_t *out = to;
 
