@@ -74,7 +74,7 @@ Test(idx, promises_that_the_bytes_do_not_keep)
     };
     tern_ctx *ctx = tc_open("cpu");
     tern_array a;
-    char what[16];
+    char what[48];
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         for (int z = 0; z < 2; z++) {

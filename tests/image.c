@@ -108,7 +108,7 @@ Test(image, hostile_pngs)
 
     for (int i = 0; i < 9; i++) {
         const char *path = NULL;
-        char what[16];
+        char what[48];
 
         if (i == 0)
             begin(&p, 60000, 60000, 8, 0), path = finish(&p, "\0\1", 2); /* in a few bytes */

@@ -1,4 +1,6 @@
 /* reduce.c - reductions: values worked out by hand, ties, NaN, empty ranges, large counts. */
+#include <stdlib.h>
+
 #include "expect.h"
 
 #define INF INFINITY
