@@ -207,3 +207,17 @@ TC_BOTH(elementwise, follows_the_layout_of_its_input)
     for (int i = 0; i < 24; i++) v[i] += i < 12 ? 100 : 200;
     tc_expect(ctx, y, N(1, 2, 3, 4), v, 0, "channels last");
 }
+
+/* Where a factor of the formula overflows or is undefined, and the derivative is not. */
+TC_BOTH(elementwise, derivatives_at_the_edges)
+{
+    const double tiny = 0x1p-140;
+    tern_tensor *a = tern_track(ctx, TC(ctx, F32, N(3), tiny, 0, 2));
+    tern_tensor *b = tern_track(ctx, TC(ctx, F32, N(3), 0, 0, 0));
+
+    TC_EXPECT(tc_grad(ctx, tern_power(ctx, a, b), NULL, a), N(3), 0, 0, 0, 0);
+    TC_EXPECT(tc_grad(ctx, tern_div(ctx, b, a), NULL, a), N(3), 0, -0.0, NAN, -0.0);
+    /* -y^3/2, on the side that x lies on */
+    a = tern_track(ctx, TC(ctx, F32, N(3), 0, -0.0, 4));
+    TC_EXPECT(tc_grad(ctx, tern_rsqrt(ctx, a), NULL, a), N(3), 0, -INFINITY, INFINITY, -0.0625);
+}

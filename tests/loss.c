@@ -32,6 +32,21 @@ TC_BOTH(loss, extreme_values)
               0);
 }
 
+/* Beside 3e38 the logarithm of 2 vanishes: p is 1/2 each all the same. */
+TC_BOTH(loss, large_ties)
+{
+    for (int type = TERN_F32; type <= TERN_F64; type++) {
+        tern_tensor *x = tern_from_doubles(ctx, (tern_type)type, TC_LIST(3e38, 3e38), N(1, 2));
+        tern_tensor *g = tern_from_doubles(ctx, (tern_type)type, TC_LIST(1, 2), N(1, 2));
+        x = tern_track(ctx, x);
+        TC_EXPECT(tc_grad(ctx, tern_softmax(ctx, x, LAST), g, x), N(1, 2), 1e-6, -0.25, 0.25);
+        TC_EXPECT(tc_grad(ctx, tern_log_softmax(ctx, x, LAST), g, x), N(1, 2), 1e-6, -0.5, 0.5);
+        tern_tensor *y = tern_cross_entropy(ctx, x, TC(ctx, I64, N(1), 1), NULL, NULL);
+        TC_EXPECT(y, TI_SCALAR, 1e-6, log(2));
+        TC_EXPECT(tc_grad(ctx, y, NULL, x), N(1, 2), 1e-6, 0.5, -0.5);
+    }
+}
+
 /* p = 1/8, 2/8, 5/8 and 1/3 each. */
 static tern_tensor *logits(tern_ctx *ctx)
 {

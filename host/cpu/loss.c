@@ -232,11 +232,12 @@ static void entropy_rows(void *arg, int64_t from, int64_t to, int i_worker)
 
         e->loss[i] = 0;
         if (!t && own < 0) continue;
-        const double lse = log(exp_sum(e->j.v, n, x, &most)) + (double)most;
-        double loss = t ? 0 : (1 - s) * weight_of(e, own) * ((double)x[own] - lse);
+        /* Apart from the largest value, beside which the logarithm could vanish. */
+        const double l = log(exp_sum(e->j.v, n, x, &most)), m = (double)most;
+        double loss = t ? 0 : (1 - s) * weight_of(e, own) * ((double)x[own] - m - l);
         for (int64_t k = 0; (t || s > 0) && k < n; k++) {
             const double share = t ? (1 - s) * (double)t[k] + even : even;
-            loss += weight_of(e, k) * share * ((double)x[k] - lse);
+            loss += weight_of(e, k) * share * ((double)x[k] - m - l);
         }
         e->loss[i] = -loss;
     }

@@ -92,34 +92,38 @@ static void mul_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
         if (c->wants[i]) d[i] = ti_fold(c->ctx, tern_mul(c->ctx, g[0], c->in[1 - i]), c->in[i]);
 }
 
-/* y = a/b: da = g/b, db = -(g/b) y. */
+/* y = a/b: da = g/b, db = -g (y/b): 0 where a is 0, also if g/b overflows. */
 static void div_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
 {
-    tern_tensor *da = tern_div(c->ctx, g[0], c->in[1]);
+    tern_ctx *ctx = c->ctx;
+    tern_tensor *b = c->in[1];
 
-    if (c->wants[0]) d[0] = ti_fold(c->ctx, da, c->in[0]);
+    if (c->wants[0]) d[0] = ti_fold(ctx, tern_div(ctx, g[0], b), c->in[0]);
     if (c->wants[1])
-        d[1] = tern_neg(c->ctx, ti_fold(c->ctx, tern_mul(c->ctx, da, c->out[0]), c->in[1]));
+        d[1] = tern_neg(ctx, ti_fold(ctx, tern_mul(ctx, g[0], tern_div(ctx, c->out[0], b)), b));
 }
 
 /*
  * da = g b a^(b-1), db = g y log a. At a = 0 both have limits that the formulas miss (0 to the
  * power -1 times 0; 0 times -inf): there a is replaced by 1, which gives the documented zeros and
- * keeps NaN out of the derivatives of this rule.
+ * keeps NaN out of the derivatives of this rule. For da the same holds where 1/a overflows or a is
+ * NaN, whose power 0 is 1.
  */
 static void power_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
 {
     tern_ctx *ctx = c->ctx;
     tern_tensor *a = c->in[0], *b = c->in[1];
     tern_tensor *zero = ti_constant(ctx, a, 0), *one = ti_constant(ctx, a, 1);
-    tern_tensor *no = tern_fill(ctx, TERN_BOOL, TI_SCALAR, 0), *at_0 = tern_eq(ctx, a, zero);
+    tern_tensor *no = tern_fill(ctx, TERN_BOOL, TI_SCALAR, 0);
 
     if (c->wants[0]) {
-        tern_tensor *flat = tern_where(ctx, at_0, tern_eq(ctx, b, zero), no);
+        tern_tensor *inverts = tern_is_finite(ctx, tern_div(ctx, one, a));
+        tern_tensor *flat = tern_where(ctx, inverts, no, tern_eq(ctx, b, zero));
         tern_tensor *p = tern_power(ctx, tern_where(ctx, flat, one, a), tern_shift(ctx, b, -1));
         d[0] = ti_fold(ctx, tern_mul(ctx, g[0], tern_mul(ctx, b, p)), a);
     }
     if (c->wants[1]) {
+        tern_tensor *at_0 = tern_eq(ctx, a, zero);
         tern_tensor *flat = tern_where(ctx, at_0, tern_ge(ctx, b, zero), no);
         tern_tensor *l = tern_log(ctx, tern_where(ctx, flat, one, a));
         d[1] = ti_fold(ctx, tern_mul(ctx, g[0], tern_mul(ctx, c->out[0], l)), b);

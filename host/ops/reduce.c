@@ -133,15 +133,16 @@ static void mean_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
     if (count_of(c) > 0) d[0] = spread(c, tern_scale(c->ctx, g[0], 1 / count_of(c)));
 }
 
-/* An equal share to all that equal the extreme. */
+/* An equal share to all that equal the extreme. NaN equals nothing: 0 · inf, NaN to all. */
 static void extreme_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
 {
     tern_ctx *ctx = c->ctx;
     const tern_reduce_opts over = same_axes(c, ((const tern_reduce_opts *)c->opts)->keep);
-    tern_tensor *won = tern_eq(ctx, c->in[0], spread(c, c->out[0]));
-    tern_tensor *n = tern_sum(ctx, tern_cast(ctx, won, g[0]->m.type), &over);
+    tern_tensor *equal = tern_eq(ctx, c->in[0], spread(c, c->out[0]));
+    tern_tensor *won = tern_cast(ctx, equal, g[0]->m.type);
+    tern_tensor *n = tern_sum(ctx, won, &over);
 
-    d[0] = tern_where(ctx, won, spread(c, tern_div(ctx, g[0], n)), ti_constant(ctx, g[0], 0));
+    d[0] = tern_mul(ctx, won, spread(c, tern_div(ctx, g[0], n)));
 }
 
 /* 2 (x - mean) / (n - correction); the mean's own derivative sums to nothing. */

@@ -123,9 +123,9 @@ static void sqrt_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
 /* -1/2 y^3, as -1/2 y / x: y^3 leaves the range of the type earlier. */
 static void rsqrt_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
 {
-    tern_tensor *gy = tern_mul(c->ctx, g[0], c->out[0]);
+    tern_tensor *y = c->out[0], *gy = tern_mul(c->ctx, g[0], y);
 
-    d[0] = tern_scale(c->ctx, tern_div(c->ctx, gy, c->in[0]), -0.5);
+    d[0] = tern_scale(c->ctx, tern_mul(c->ctx, gy, tern_mul(c->ctx, y, y)), -0.5);
 }
 
 /* 2/sqrt(pi) exp(-x x) */

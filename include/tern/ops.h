@@ -127,6 +127,7 @@ typedef struct tern_gelu_opts {
 TERN_API tern_tensor *tern_relu(tern_ctx *ctx, tern_tensor *x); /* NaN stays; derivative 0 at 0 */
 TERN_API tern_tensor *tern_leaky_relu(tern_ctx *ctx, tern_tensor *x, const tern_slope_opts *opts);
 TERN_API tern_tensor *tern_elu(tern_ctx *ctx, tern_tensor *x, const tern_slope_opts *opts);
+/* -inf gives -0. */
 TERN_API tern_tensor *tern_gelu(tern_ctx *ctx, tern_tensor *x, const tern_gelu_opts *opts);
 
 /* ---- Reductions ---- */
@@ -138,7 +139,8 @@ typedef struct tern_reduce_opts {
 } tern_reduce_opts;
 TERN_API tern_tensor *tern_sum(tern_ctx *ctx, tern_tensor *x, const tern_reduce_opts *opts);
 TERN_API tern_tensor *tern_mean(tern_ctx *ctx, tern_tensor *x, const tern_reduce_opts *opts);
-/* Fail if nothing is reduced over an empty range. NaN wins. Ties share the derivative equally. */
+/* Fail if nothing is reduced over an empty range. NaN wins, and makes the derivative NaN. Ties share
+ * it equally. */
 TERN_API tern_tensor *tern_max(tern_ctx *ctx, tern_tensor *x, const tern_reduce_opts *opts);
 TERN_API tern_tensor *tern_min(tern_ctx *ctx, tern_tensor *x, const tern_reduce_opts *opts);
 TERN_API tern_tensor *tern_variance(tern_ctx *ctx, tern_tensor *x, const tern_reduce_opts *opts);

@@ -13,15 +13,25 @@ typedef struct {
     int64_t n, step;
 } run;
 
-static double log_sum_exp(const double *x, run r)
+/* The largest value, and the logarithm of the sum that is left without it. They stay apart: beside
+ * a large value their sum would lose the logarithm. */
+typedef struct {
+    double most, log;
+} norm;
+
+static norm norm_of(const double *x, run r)
 {
-    double most = x[0], sum = 0;
+    norm n = {.most = x[0]};
+    double sum = 0;
 
     for (int64_t k = 1; k < r.n; k++)
-        if (x[k * r.step] > most || isnan(x[k * r.step])) most = x[k * r.step];
-    for (int64_t k = 0; k < r.n; k++) sum += exp(x[k * r.step] - most);
-    return most + log(sum);
+        if (x[k * r.step] > n.most || isnan(x[k * r.step])) n.most = x[k * r.step];
+    for (int64_t k = 0; k < r.n; k++) sum += exp(x[k * r.step] - n.most);
+    n.log = log(sum);
+    return n;
 }
+
+static double log_p(double x, norm n) { return (x - n.most) - n.log; }
 
 /* Runs along the options' axis; run i begins at `first`. */
 static run along(const ti_work *w)
@@ -78,10 +88,10 @@ static void softmax_d(const ti_work *w, ti_vec in, ti_vec out)
 
     RUNS(r, at)
     {
-        const double lse = log_sum_exp(in[0] + at, r);
+        const norm n = norm_of(in[0] + at, r);
         double dot = 0;
-        VALUES(r, at, j) dot += exp(in[0][j] - lse) * in[1][j];
-        VALUES(r, at, j) out[0][j] = exp(in[0][j] - lse) * (in[1][j] - dot);
+        VALUES(r, at, j) dot += exp(log_p(in[0][j], n)) * in[1][j];
+        VALUES(r, at, j) out[0][j] = exp(log_p(in[0][j], n)) * (in[1][j] - dot);
     }
 }
 
@@ -91,10 +101,10 @@ static void log_softmax_d(const ti_work *w, ti_vec in, ti_vec out)
 
     RUNS(r, at)
     {
-        const double lse = log_sum_exp(in[0] + at, r);
+        const norm n = norm_of(in[0] + at, r);
         double sum = 0;
         VALUES(r, at, j) sum += in[1][j];
-        VALUES(r, at, j) out[0][j] = in[1][j] - exp(in[0][j] - lse) * sum;
+        VALUES(r, at, j) out[0][j] = in[1][j] - exp(log_p(in[0][j], n)) * sum;
     }
 }
 
@@ -148,13 +158,13 @@ static double target_of(const entropy *e, int64_t i, int64_t own, int64_t k)
 static double loss_at(const entropy *e, const double *x, int64_t i)
 {
     const int64_t own = e->by_class ? class_of(e, i) : 0, at = first(e->r, i);
-    const double lse = log_sum_exp(x + at, e->r);
+    const norm n = norm_of(x + at, e->r);
     double loss = 0;
 
     if (own < 0) return 0;
     for (int64_t k = 0; k < e->r.n; k++) {
         if (e->by_class && k != own && e->o->smoothing == 0) continue;
-        loss -= weight_of(e, k) * target_of(e, i, own, k) * (x[at + k * e->r.step] - lse);
+        loss -= weight_of(e, k) * target_of(e, i, own, k) * log_p(x[at + k * e->r.step], n);
     }
     return loss;
 }
@@ -206,14 +216,14 @@ static void cross_entropy_d(const ti_work *w, ti_vec in, ti_vec out)
     for (int64_t i = 0; i < e.places; i++) {
         const int64_t own = e.by_class ? class_of(&e, i) : 0, at = first(e.r, i);
         const double f = in[3][e.o->reduction == TERN_REDUCE_NONE ? i : 0] / mass;
-        const double lse = log_sum_exp(in[0] + at, e.r);
+        const norm n = norm_of(in[0] + at, e.r);
         double pull = 0;
 
         for (int64_t k = 0; own >= 0 && k < e.r.n; k++)
             pull += weight_of(&e, k) * target_of(&e, i, own, k);
         for (int64_t k = 0; k < e.r.n; k++) {
             const int64_t j = at + k * e.r.step;
-            const double t = own < 0 ? 0 : target_of(&e, i, own, k), lp = in[0][j] - lse;
+            const double t = own < 0 ? 0 : target_of(&e, i, own, k), lp = log_p(in[0][j], n);
             if (out[0]) out[0][j] = own < 0 ? 0 : f * (exp(lp) * pull - weight_of(&e, k) * t);
             if (out[1] && !e.by_class)
                 out[1][j] = -f * (1 - e.o->smoothing) * weight_of(&e, k) * lp;
