@@ -12,6 +12,20 @@ static tern_tensor *counted(tern_ctx *ctx, tern_shape s)
     return tern_from_doubles(ctx, TERN_F32, v, s);
 }
 
+/* By its name, too, it copies where the strides demand it: t is [3,2] with strides 1, 3. */
+TC_BOTH(view, reshape_by_name)
+{
+    tern_tensor *t = tern_transpose(ctx, counted(ctx, N(2, 3)), 0, 1), *y = NULL;
+
+    cr_assert(tern_apply(ctx, "reshape", "rank=1 dim=6", 1, &t, &y) == TERN_OK, "%s",
+              tern_error_text(ctx));
+    TC_EXPECT(y, N(6), 0, 0, 3, 1, 4, 2, 5);
+    cr_expect(tern_apply(ctx, "reshape", "rank=9 dim=6", 1, &t, &y) != TERN_OK);
+    tern_error_clear(ctx);
+    cr_expect(tern_apply(ctx, "reshape", "rank=1 dim=5", 1, &t, &y) == TERN_E_SHAPE);
+    tern_error_clear(ctx);
+}
+
 TC_BOTH(view, reshape)
 {
     tern_tensor *x = counted(ctx, N(2, 3)), *t = tern_transpose(ctx, x, 0, 1);

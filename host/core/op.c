@@ -227,7 +227,7 @@ tern_status tern_apply(tern_ctx *ctx, const char *name, const char *options, int
 {
     const ti_op *op = name ? ti_op_named(name) : NULL;
     int64_t opts[TI_OPTS / 8];
-    tern_tensor *all[TI_OUTS];
+    tern_tensor *all[TI_OUTS], *copied;
 
     if (tern_error(ctx)) return tern_error(ctx);
     if (!op)
@@ -238,6 +238,10 @@ tern_status tern_apply(tern_ctx *ctx, const char *name, const char *options, int
         return ti_fail(ctx, TERN_E_ARGUMENT, "%s: %d inputs were given, %s%d are wanted", name,
                        n_in, op->n_in < 0 ? "at least " : "", op->n_in < 0 ? 1 : op->n_in);
     TI_TRY(ti_opts_parse(ctx, op, opts, options));
+    if (op->viewable && in[0] && !op->viewable(in[0], opts)) {
+        copied = tern_copy(ctx, in[0]);
+        in = &copied;
+    }
     tern_status status = ti_apply(ctx, op, opts, n_in, in, (1u << op->n_out) - 1, all);
     for (int i = 0; i < op->n_out; i++) out[i] = all[i];
     return status;

@@ -108,6 +108,8 @@ struct ti_op {
     tern_status (*shape)(ti_call *c);
     /* Instead of shape, for views: c->meta[0] on the first input's storage. */
     tern_status (*view)(ti_call *c);
+    /* Views that not every layout allows: whether x's does. tern_apply copies x if not. */
+    bool (*viewable)(const tern_tensor *x, const void *opts);
     /* d[i], for each wanted input i, from g (NULL where no cotangent arrived), out of public ops.
      * NULL d[i] without an error: zero. */
     void (*grad)(const ti_call *c, tern_tensor *const *g, tern_tensor **d);

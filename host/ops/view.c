@@ -137,6 +137,19 @@ static tern_status reshape_view(ti_call *c)
                    tern_shape_text(text, x->shape));
 }
 
+/* Bad shapes are left to the view rule. */
+static bool viewable(const tern_tensor *x, const void *opts)
+{
+    const tern_shape_opts *o = opts;
+    tern_shape to = {.rank = (int)o->rank};
+
+    if (o->rank < 0 || o->rank > TERN_RANK) return true;
+    memcpy(to.dim, o->dim, sizeof to.dim);
+    if (!fill_in(&to, tern_count(x->m.shape))) return true;
+    ti_meta m = ti_packed_meta(x->m.type, to);
+    return tern_count(to) == 0 || ti_is_packed(&x->m) || restride(&x->m, &m);
+}
+
 static void reshape_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
 {
     d[0] = tern_reshape(c->ctx, g[0], c->in[0]->m.shape);
@@ -162,17 +175,10 @@ static const ti_op reshape_op = {
     .opts_size = sizeof(tern_shape_opts),
     .fields = shape_fields,
     .view = reshape_view,
+    .viewable = viewable,
     .grad = reshape_grad,
     .samples = reshape_samples,
 };
-
-/* Whether x can be seen in this shape as it lies; bad shapes are left to the view rule. */
-static bool viewable(const tern_tensor *x, tern_shape to)
-{
-    if (to.rank < 0 || to.rank > TERN_RANK || !fill_in(&to, tern_count(x->m.shape))) return true;
-    ti_meta m = ti_packed_meta(x->m.type, to);
-    return tern_count(to) == 0 || ti_is_packed(&x->m) || restride(&x->m, &m);
-}
 
 tern_tensor *tern_reshape(tern_ctx *ctx, tern_tensor *x, tern_shape shape)
 {
@@ -180,7 +186,7 @@ tern_tensor *tern_reshape(tern_ctx *ctx, tern_tensor *x, tern_shape shape)
 
     if (x && tern_same_shape(x->m.shape, shape)) return x;
     ti_shape_into(shape, &o.rank, o.dim);
-    if (x && !viewable(x, shape)) x = tern_copy(ctx, x);
+    if (x && !viewable(x, &o)) x = tern_copy(ctx, x);
     return ti_apply1(ctx, &reshape_op, &o, 1, &x);
 }
 
