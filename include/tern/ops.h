@@ -139,8 +139,8 @@ typedef struct tern_reduce_opts {
 } tern_reduce_opts;
 TERN_API tern_tensor *tern_sum(tern_ctx *ctx, tern_tensor *x, const tern_reduce_opts *opts);
 TERN_API tern_tensor *tern_mean(tern_ctx *ctx, tern_tensor *x, const tern_reduce_opts *opts);
-/* Fail if nothing is reduced over an empty range. NaN wins, and makes the derivative NaN. Ties share
- * it equally. */
+/* Fail if nothing is reduced over an empty range. NaN wins, and makes the derivative NaN. Ties
+ * share it equally. */
 TERN_API tern_tensor *tern_max(tern_ctx *ctx, tern_tensor *x, const tern_reduce_opts *opts);
 TERN_API tern_tensor *tern_min(tern_ctx *ctx, tern_tensor *x, const tern_reduce_opts *opts);
 TERN_API tern_tensor *tern_variance(tern_ctx *ctx, tern_tensor *x, const tern_reduce_opts *opts);
