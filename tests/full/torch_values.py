@@ -222,7 +222,7 @@ def main():
     a = p.parse_args()
     limit = a.limit
     lib = tern_api.library(a.library)
-    parts = a.part or ["values", "wrong", "quality", "models"]
+    parts = a.part or ["values"]
     for name in parts:
         if name == "values":
             values(lib, a.only)
