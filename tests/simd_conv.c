@@ -229,8 +229,9 @@ static void winograd(const ti_simd *simd)
         ti_conv v = {
             .r = 3, .s = 3, .stride = {1, 1}, .pad = {1, 1}, .dilation = {1, 1}, .groups = 1};
         v.n = 1 + tc_below(&s, 3);
-        v.h = 1 + tc_below(&s, 13);
-        v.w = 1 + tc_below(&s, 13);
+        if (i % 2) v.pad[0] = tc_below(&s, 3), v.pad[1] = tc_below(&s, 3);
+        v.h = 1 + tc_below(&s, 13) + (v.pad[0] ? 0 : 2);
+        v.w = 1 + tc_below(&s, 13) + (v.pad[1] ? 0 : 2);
         v.c = channels[tc_below(&s, 10)];
         v.k = channels[tc_below(&s, 10)];
         if (i >= 52) v.n = 9, v.h = 20 + i % 3, v.w = 21;

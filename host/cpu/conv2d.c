@@ -1,8 +1,8 @@
 /*
  * conv2d.c - convolutions on the inner kernels, f32, all operands channels-last.
  *
- * "direct" takes every shape; "winograd" 3x3 filters with stride 1 and padding 1 where it is
- * faster. Bias and activation are done on the way out; tanh and sigmoid in a second pass.
+ * "direct" takes every shape; "winograd" 3x3 filters with stride 1 and padding up to 2
+ * where it is faster. Bias and activation are done on the way out; tanh and sigmoid in a second pass.
  */
 #include <math.h>
 
@@ -66,7 +66,7 @@ static const char *no_winograd(const ti_work *w, const ti_conv *v, ti_conv_pass 
     const ti_simd *k = ti_cpu_simd(w->device);
 
     if (!ti_all_f32(w)) return "takes f32";
-    if (!k->wino_fits(v)) return "takes 3x3 filters, stride 1, padding 1";
+    if (!k->wino_fits(v)) return "takes 3x3 filters, stride 1, padding up to 2";
     return k->wino_pays(v, pass) ? NULL : "does not pay";
 }
 static double winograd_ns(const ti_conv *v) { return 0.9 * direct_ns(v); }

@@ -99,7 +99,7 @@ typedef struct {
     int64_t (*conv_chain)(const ti_conv *v, ti_conv_pass pass);
 
     /*
-     * Winograd's F(4x4,3x3) for 3x3 filters with stride 1 and padding 1: 36 products for 144.
+     * Winograd's F(4x4,3x3) for 3x3 filters with stride 1 and padding 0, 1 or 2: 36 products for 144.
      * wino_fits says whether a shape is of that kind; where it says no, the others must not be
      * called. wino_pays is a cost rule on the shape alone: is it faster than conv_*?
      *

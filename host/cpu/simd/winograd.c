@@ -59,6 +59,9 @@ typedef struct {
     ti_conv_pass pass;
     plan q;
     int64_t n_in, n_out, in, out; /* channels, and in whole vectors */
+    int64_t src_h, src_w;         /* the image that 6x6 tiles are read from, */
+    int64_t edge_h, edge_w;       /* and its padding */
+    int64_t to_h, to_w;           /* the image that 4x4 tiles cover */
     const float *x, *dy, *w;
     float *y;
     const ti_conv_epilogue *e;
@@ -72,20 +75,22 @@ typedef struct {
 
 /* Tiles t0 + from … t0 + to of x (c channels) into V, whose panels have n_t rows; c is rounded up
  * with zeros. The hardware does not foresee six short rows, so we ask for the next tile while
- * working on this one. gradient: 4x4 tiles of dy instead of 6x6 of x. */
+ * working on this one. gradient: 4x4 tiles of the covered image instead of 6x6 of the source. */
 INLINE void transform(const job *o, const bool gradient, const float *x, int64_t c, int64_t t0,
                       int64_t n_t, int64_t from, int64_t to, float *v, int64_t ps)
 {
-    const int64_t h = o->v->h, w = o->v->w, size = gradient ? 4 : 6, edge = gradient ? 0 : 1;
-    tile_pos q = tile_at(h, w, t0 + from);
+    const int64_t h = gradient ? o->to_h : o->src_h, w = gradient ? o->to_w : o->src_w;
+    const int64_t size = gradient ? 4 : 6;
+    const int64_t edge_h = gradient ? 0 : o->edge_h, edge_w = gradient ? 0 : o->edge_w;
+    tile_pos q = tile_at(o->to_h, o->to_w, t0 + from);
     const float *e[2][36];
 
-    tile_pointers(h, w, x, c, q.n, q.y - edge, q.x - edge, size, o->zeros, e[from & 1]);
+    tile_pointers(h, w, x, c, q.n, q.y - edge_h, q.x - edge_w, size, o->zeros, e[from & 1]);
     for (int64_t t = from; t < to; t++) {
         const float **now = e[t & 1], **next = e[~t & 1];
-        q = tile_next(h, w, q);
-        if (q.n == o->v->n) q = tile_at(h, w, t0 + from);
-        tile_pointers(h, w, x, c, q.n, q.y - edge, q.x - edge, size, o->zeros, next);
+        q = tile_next(o->to_h, o->to_w, q);
+        if (q.n == o->v->n) q = tile_at(o->to_h, o->to_w, t0 + from);
+        tile_pointers(h, w, x, c, q.n, q.y - edge_h, q.x - edge_w, size, o->zeros, next);
         for (int64_t b = 0; b < c; b += VL) {
             float *to_v = v + b * n_t + t * VL;
             for (int i = 0; i < size * size; i++)
@@ -101,7 +106,7 @@ INLINE void transform(const job *o, const bool gradient, const float *x, int64_t
 static void transform_output(const job *o, const float *m, int64_t t0, int64_t n_t, int64_t k0,
                              int64_t n_k, float *sums)
 {
-    const int64_t h = o->v->h, w = o->v->w, k = o->n_out;
+    const int64_t h = o->to_h, w = o->to_w, k = o->n_out;
     const ti_conv_epilogue *e = o->e;
     tile_pos q = tile_at(h, w, t0);
 
@@ -212,7 +217,8 @@ static plan make_plan(const ti_conv *v, ti_conv_pass pass)
 {
     const int64_t in = round_up(pass == TI_CONV_DX ? v->k : v->c, VL);
     const int64_t out = round_up(pass == TI_CONV_DX ? v->c : v->k, VL);
-    plan q = {.tiles = v->n * ceil_div(v->h, 4) * ceil_div(v->w, 4)};
+    const int64_t h = pass == TI_CONV_DX ? v->h : v->p, w = pass == TI_CONV_DX ? v->w : v->q;
+    plan q = {.tiles = v->n * ceil_div(h, 4) * ceil_div(w, 4)};
 
     if (pass == TI_CONV_DW) {
         /* dU is read and written once a block, so blocks are long; with one block only a chunk of
@@ -269,6 +275,13 @@ static job start(const ti_conv *v, ti_conv_pass pass)
     o.n_out = pass == TI_CONV_DX ? v->c : v->k;
     o.in = round_up(o.n_in, VL);
     o.out = round_up(o.n_out, VL);
+    /* dx is a convolution of dy with the padding that makes up for the other. */
+    o.src_h = pass == TI_CONV_DX ? v->p : v->h;
+    o.src_w = pass == TI_CONV_DX ? v->q : v->w;
+    o.to_h = pass == TI_CONV_DX ? v->h : v->p;
+    o.to_w = pass == TI_CONV_DX ? v->w : v->q;
+    o.edge_h = pass == TI_CONV_DX ? 2 - v->pad[0] : v->pad[0];
+    o.edge_w = pass == TI_CONV_DX ? 2 - v->pad[1] : v->pad[1];
     return o;
 }
 
@@ -470,8 +483,9 @@ void TI_SIMD(wino_dw)(ti_threads *t, const ti_conv *v, const float *x, const flo
 bool TI_SIMD(wino_fits)(const ti_conv *v)
 {
     return v->r == 3 && v->s == 3 && v->groups == 1 && v->stride[0] == 1 && v->stride[1] == 1 &&
-           v->pad[0] == 1 && v->pad[1] == 1 && v->dilation[0] == 1 && v->dilation[1] == 1 &&
-           v->n > 0 && v->h > 0 && v->w > 0 && v->c > 0 && v->k > 0;
+           v->pad[0] <= 2 && v->pad[1] <= 2 && v->dilation[0] == 1 && v->dilation[1] == 1 &&
+           v->p == v->h + 2 * v->pad[0] - 2 && v->q == v->w + 2 * v->pad[1] - 2 && v->p > 0 &&
+           v->q > 0 && v->n > 0 && v->h > 0 && v->w > 0 && v->c > 0 && v->k > 0;
 }
 
 /* In cycles of one core: products at one vector FMA a cycle, transforms as measured, and the
@@ -483,11 +497,10 @@ bool TI_SIMD(wino_pays)(const ti_conv *v, ti_conv_pass pass)
 {
     const double lanes = VL, c = (double)round_up(v->c, VL), k = (double)round_up(v->k, VL);
     const double block = c * k / lanes, depth = (double)round_up(9 * v->c, VL);
-    const double flat = depth * k / lanes, tiles = (double)make_plan(v, TI_CONV_FWD).tiles;
-    const double pixels = (double)(v->n * v->h * v->w), u_mib = 36 * 4 * c * k / (1 << 20);
+    const double flat = depth * k / lanes, tiles = (double)make_plan(v, pass).tiles;
+    const double pixels = (double)(v->n * v->p * v->q), u_mib = 36 * 4 * c * k / (1 << 20);
     double u_cycles = 3 + u_mib / 3;
 
-    (void)pass;
     if (!TI_SIMD(wino_fits)(v)) return false;
     u_cycles = u_cycles < 6 ? 6 : u_cycles > 16 ? 16 : u_cycles;
     const double tile = POINTS * (1.02 * block + 8 * c / lanes + 7 * k / lanes);

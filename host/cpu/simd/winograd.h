@@ -1,4 +1,4 @@
-/* winograd.h - 3x3 convolutions with stride 1 and padding 1 by F(4x4, 3x3) (winograd.c). */
+/* winograd.h - 3x3 convolutions with stride 1 and padding up to 2 by F(4x4, 3x3) (winograd.c). */
 #ifndef TI_WINOGRAD_H
 #define TI_WINOGRAD_H
 
