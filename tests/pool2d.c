@@ -125,6 +125,21 @@ static void pooled(tern_ctx *ctx, int64_t channels, bool tiles, double *to)
     tern_frame_end(ctx);
 }
 
+/* Only what lies inside of x is looked at: 2^62 elements would take years. */
+TC_BOTH(pool2d, huge_windows)
+{
+    const int size = INT32_MAX, pad = INT32_MAX / 2;
+    const tern_pool2d_opts o = {
+        .size = {size, size}, .stride = {size, size}, .pad = {pad, pad}, .exclude_pad = 1};
+    tern_tensor *x = tern_track(ctx, TC(ctx, F32, TI_SHAPE(1, 1, 2, 2), 1, 4, 2, 5));
+    const tern_shape one = TI_SHAPE(1, 1, 1, 1), all = TI_SHAPE(1, 1, 2, 2);
+
+    TC_EXPECT(tern_max_pool2d(ctx, NULL, x, &o), one, 0, 5);
+    TC_EXPECT(tern_avg_pool2d(ctx, x, &o), one, 0, 3);
+    TC_EXPECT(tc_grad(ctx, tern_max_pool2d(ctx, NULL, x, &o), NULL, x), all, 0, 0, 0, 0, 1);
+    TC_EXPECT(tc_grad(ctx, tern_avg_pool2d(ctx, x, &o), NULL, x), all, 0, 0.25, 0.25, 0.25, 0.25);
+}
+
 Test(pool2d, gradients_agree_with_the_reference)
 {
     static double a[2 * 40 * 9 * 8], b[2 * 40 * 9 * 8];

@@ -28,29 +28,50 @@ static windows windows_of(const ti_work *w, const ti_view *x, const ti_view *y)
     return v;
 }
 
-/* Element r, s of window i in its plane of x; -1 outside. */
-static int64_t place(const windows *v, int64_t i, int64_t r, int64_t s)
-{
-    const int64_t row = i / v->Q % v->P * v->stride[0] - v->pad[0] + r * v->dilation[0];
-    const int64_t col = i % v->Q * v->stride[1] - v->pad[1] + s * v->dilation[1];
+/* Those elements r, s of window i that lie in x: a loop over the rest of a huge one would not end. */
+typedef struct {
+    int64_t from[2], to[2], start[2];
+} part;
 
-    return row < 0 || row >= v->H || col < 0 || col >= v->W ? -1 : row * v->W + col;
+static part part_of(const windows *v, int64_t i)
+{
+    const int64_t o[2] = {i / v->Q % v->P, i % v->Q}, extent[2] = {v->H, v->W};
+    part p;
+
+    for (int a = 0; a < 2; a++) {
+        const int64_t d = v->dilation[a], start = o[a] * v->stride[a] - v->pad[a];
+        const int64_t most = (extent[a] - start + d - 1) / d;
+        p.start[a] = start;
+        p.from[a] = start < 0 ? (d - 1 - start) / d : 0;
+        p.to[a] = most < v->size[a] ? most : v->size[a];
+    }
+    return p;
+}
+
+#define ELEMENTS(p, r, s)                                                                          \
+    for (int64_t r = (p).from[0]; r < (p).to[0]; r++)                                              \
+        for (int64_t s = (p).from[1]; s < (p).to[1]; s++)
+
+/* Where one of them is in its plane of x. */
+static int64_t place(const windows *v, const part *p, int64_t r, int64_t s)
+{
+    return (p->start[0] + r * v->dilation[0]) * v->W + p->start[1] + s * v->dilation[1];
 }
 
 /* The first of the largest in window i, NaN above all: where in the plane, and r S + s. */
 static int64_t largest(const windows *v, const double *plane, int64_t i, int64_t *where)
 {
+    const part p = part_of(v, i);
     int64_t best = -1;
 
-    for (int64_t r = 0; r < v->size[0]; r++)
-        for (int64_t s = 0; s < v->size[1]; s++) {
-            const int64_t at = place(v, i, r, s);
-            if (at < 0) continue;
-            if (best >= 0 && (isnan(plane[best]) || !(plane[at] > plane[best] || isnan(plane[at]))))
-                continue;
-            best = at;
-            *where = r * v->size[1] + s;
-        }
+    ELEMENTS(p, r, s)
+    {
+        const int64_t at = place(v, &p, r, s);
+        if (best >= 0 && (isnan(plane[best]) || !(plane[at] > plane[best] || isnan(plane[at]))))
+            continue;
+        best = at;
+        *where = r * v->size[1] + s;
+    }
     return best;
 }
 
@@ -126,12 +147,9 @@ static void avg_pool(const ti_work *w, ti_vec in, ti_vec out)
 
     for (int64_t i = 0; i < w->out[0].count; i++) {
         const double *plane = in[0] + i / (v.P * v.Q) * v.H * v.W;
+        const part p = part_of(&v, i);
         double sum = 0;
-        for (int64_t r = 0; r < v.size[0]; r++)
-            for (int64_t s = 0; s < v.size[1]; s++) {
-                const int64_t at = place(&v, i, r, s);
-                if (at >= 0) sum += plane[at];
-            }
+        ELEMENTS(p, r, s) sum += plane[place(&v, &p, r, s)];
         out[0][i] = sum / divisor(w, &v, i);
     }
 }
@@ -144,11 +162,8 @@ static void avg_pool_dx(const ti_work *w, ti_vec in, ti_vec out)
     for (int64_t i = 0; i < w->in[0].count; i++) {
         double *plane = out[0] + i / (v.P * v.Q) * v.H * v.W;
         const double g = in[0][i] / divisor(w, &v, i);
-        for (int64_t r = 0; r < v.size[0]; r++)
-            for (int64_t s = 0; s < v.size[1]; s++) {
-                const int64_t at = place(&v, i, r, s);
-                if (at >= 0) plane[at] += g;
-            }
+        const part p = part_of(&v, i);
+        ELEMENTS(p, r, s) plane[place(&v, &p, r, s)] += g;
     }
 }
 
