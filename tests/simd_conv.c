@@ -33,11 +33,12 @@ static void reference(const ti_conv *v, ti_conv_pass pass, const operands *o, do
             const int64_t u = q * v->stride[1] - v->pad[1] + j % v->s * v->dilation[1];
             if (h < 0 || h >= v->h || u < 0 || u >= v->w) continue;
             const int64_t xe = ((n * v->h + h) * v->w + u) * v->c + k / kg * cg;
-            const int64_t we = (k * v->r * v->s + j) * cg;
+            const int64_t we = k * cg * v->r * v->s + j;
             for (int64_t c = 0; c < cg; c++) {
                 const double a = pass == TI_CONV_DX ? y[i] : x[xe + c];
-                const double b = pass == TI_CONV_DW ? y[i] : w[we + c];
-                const int64_t to = pass == TI_CONV_FWD ? i : pass == TI_CONV_DX ? xe + c : we + c;
+                const int64_t wc = we + c * v->r * v->s;
+                const double b = pass == TI_CONV_DW ? y[i] : w[wc];
+                const int64_t to = pass == TI_CONV_FWD ? i : pass == TI_CONV_DX ? xe + c : wc;
                 sum[to] += a * b;
                 size[to] += fabs(a * b);
             }

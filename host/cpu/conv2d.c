@@ -1,8 +1,8 @@
 /*
- * conv2d.c - convolutions on the inner kernels, f32, all operands channels-last.
+ * conv2d.c - convolutions on the inner kernels, f32, images channels-last, filters row-major.
  *
- * "direct" takes every shape; "winograd" 3x3 filters with stride 1 and padding up to 2
- * where it is faster. Bias and activation are done on the way out; tanh and sigmoid in a second pass.
+ * "direct" takes every shape; "winograd" 3x3 filters with stride 1 and padding up to 2 where it is
+ * faster. Bias and activation are done on the way out; tanh and sigmoid in a second pass.
  */
 #include <math.h>
 
@@ -387,38 +387,38 @@ static double both_chain(const ti_work *w, bool winograd)
 static double act_d_chain(const ti_work *w) { return both_chain(w, false); }
 static double act_d_wino_chain(const ti_work *w) { return both_chain(w, true); }
 
-/* x or w, and y where there is one, lie channels-last. */
-#define DIRECT(op_, name, run_)                                                                    \
+/* The second input is a filter, or an image. */
+#define FILTER TI_ROW_MAJOR
+#define IMAGE TI_CHANNELS_LAST
+#define DIRECT(op_, name, run_, second)                                                            \
     {                                                                                              \
         .op = op_, .impl = "direct", .reject = not_f32, .cost = name##_cost,                       \
-        .want = {TI_CHANNELS_LAST, TI_CHANNELS_LAST, TI_ROW_MAJOR}, .scratch = name##_scratch,     \
-        .run = run_, .chain = name##_chain, .numbers = TI_REORDERED                                \
+        .want = {IMAGE, second, TI_ROW_MAJOR}, .scratch = name##_scratch, .run = run_,             \
+        .chain = name##_chain, .numbers = TI_REORDERED                                             \
     }
-#define WINOGRAD(op_, name, run_)                                                                  \
+#define WINOGRAD(op_, name, run_, second)                                                          \
     {                                                                                              \
         .op = op_, .impl = "winograd", .reject = name##_wino_rejects, .cost = name##_wino_cost,    \
-        .want = {TI_CHANNELS_LAST, TI_CHANNELS_LAST, TI_ROW_MAJOR},                                \
-        .scratch = name##_wino_scratch, .run = run_, .chain = name##_wino_chain,                   \
-        .numbers = TI_WINOGRAD                                                                     \
+        .want = {IMAGE, second, TI_ROW_MAJOR}, .scratch = name##_wino_scratch, .run = run_,        \
+        .chain = name##_wino_chain, .numbers = TI_WINOGRAD                                         \
     }
 
 #define BOTH(impl_, name, run_, numbers_)                                                          \
     {                                                                                              \
         .op = "conv2d_act_d", .impl = impl_, .reject = name##_rejects, .cost = name##_cost,        \
-        .want = {TI_CHANNELS_LAST, TI_CHANNELS_LAST, TI_ROW_MAJOR, TI_CHANNELS_LAST,               \
-                 TI_CHANNELS_LAST},                                                                \
-        .scratch = name##_scratch, .run = run_, .chain = name##_chain, .numbers = numbers_         \
+        .want = {IMAGE, FILTER, TI_ROW_MAJOR, IMAGE, IMAGE}, .scratch = name##_scratch,            \
+        .run = run_, .chain = name##_chain, .numbers = numbers_                                    \
     }
 
 const ti_row ti_cpu_conv2d[] = {
-    DIRECT("conv2d", y, run_y),
-    WINOGRAD("conv2d", y, wino_y),
-    DIRECT("conv2d_dx", dx, run_dx),
-    WINOGRAD("conv2d_dx", dx, wino_dx),
-    DIRECT("conv2d_dw", dw, run_dw),
-    WINOGRAD("conv2d_dw", dw, wino_dw),
-    DIRECT("conv2d_act", act, run_act),
-    WINOGRAD("conv2d_act", act, wino_act),
+    DIRECT("conv2d", y, run_y, FILTER),
+    WINOGRAD("conv2d", y, wino_y, FILTER),
+    DIRECT("conv2d_dx", dx, run_dx, FILTER),
+    WINOGRAD("conv2d_dx", dx, wino_dx, FILTER),
+    DIRECT("conv2d_dw", dw, run_dw, IMAGE),
+    WINOGRAD("conv2d_dw", dw, wino_dw, IMAGE),
+    DIRECT("conv2d_act", act, run_act, FILTER),
+    WINOGRAD("conv2d_act", act, wino_act, FILTER),
     BOTH("direct", act_d, run_act_d, TI_REORDERED),
     BOTH("winograd", act_d_wino, wino_act_d, TI_WINOGRAD),
     {.op = NULL},

@@ -57,7 +57,8 @@ static tern_status adjoint_shape(ti_call *c, bool of_x)
         return ti_fail(c->ctx, TERN_E_SHAPE, "%s: %s is %s, but the result has %s", c->op->name,
                        c->op->in[i_y], tern_shape_text(text, c->in[i_y]->m.shape),
                        tern_shape_text(other, y));
-    c->meta[0] = ti_channels_last_meta(c->in[0]->m.type, s);
+    c->meta[0] = of_x ? ti_channels_last_meta(c->in[0]->m.type, s)
+                      : ti_packed_meta(c->in[0]->m.type, s); /* as modules hold filters */
     return TERN_OK;
 }
 

@@ -100,7 +100,7 @@ static tern_status act_d_shape(ti_call *c)
         if (c->in[i] && !tern_same_shape(c->in[i]->m.shape, y)) return ti_misfit(c, 0, i);
     const tern_type type = c->in[0]->m.type;
     c->meta[0] = ti_channels_last_meta(type, c->in[0]->m.shape);
-    c->meta[1] = ti_channels_last_meta(type, c->in[1]->m.shape);
+    c->meta[1] = ti_packed_meta(type, c->in[1]->m.shape);
     c->meta[2] = ti_packed_meta(type, TI_SHAPE(c->in[1]->m.shape.dim[0]));
     return TERN_OK;
 }

@@ -20,6 +20,7 @@ enum {
     ROWS_TN = 128,                     /* rows of a block, dw */
     ROWS_FEW = N_REGS == 32 ? 32 : 24, /* up to here packing weights costs more than it saves */
     COLS_FEW = 32,                     /* output channels given out at a time then */
+    FEW_TAPS = 4,                      /* of one gather: so few are picked singly */
     DW_FLOATS = 96 * 1024,             /* sums of a piece of dw: 384 KiB, under half of L2 */
     DW_CHUNKS = 32,                    /* dw is cut until it has about so many chunks, */
     DW_SLOTS = 1024 * 1024,            /* as long as the slots stay below so many floats, */
@@ -48,8 +49,8 @@ typedef struct {
 /* ---- weights
  * --------------------------------------------------------------------------------------- */
 
-/* B[n / NR][depth][NR] for the forward pass: n is k, depth runs over taps and channels as in
- * memory. One panel. */
+/* B[n / NR][depth][NR] for the forward pass: n is k, depth runs over taps and channels, where the
+ * plain weights have channels and taps. One panel. */
 static void pack_fwd(void *arg, int64_t i, int i_worker)
 {
     const job *o = arg;
@@ -59,15 +60,43 @@ static void pack_fwd(void *arg, int64_t i, int i_worker)
     float *b = o->b + group * o->b_group + k0 * o->depth;
 
     (void)i_worker;
-    for (int64_t k = k0; k < k0 + NR; k += VL)
-        for (int64_t d = 0; d < o->depth; d += VL) {
+    for (int64_t k = k0; k < k0 + NR; k += VL) {
+        int64_t tap = 0, c = 0;
+        for (int64_t d = 0; d < flat; d += VL) {
             const vmask m = v_lanes(flat - d);
             vf r[VL];
             for (int l = 0; l < VL; l++)
                 r[l] = k + l < n_k ? v_load_m(w + (k + l) * flat + d, m) : v_zero();
             v_transpose(r);
-            for (int l = 0; l < VL; l++) v_store(b + (d + l) * NR + k - k0, r[l]);
+            for (int l = 0; l < VL && d + l < flat; l++) {
+                v_store(b + (tap * o->g.src_c + c) * NR + k - k0, r[l]);
+                if (++tap == o->g.n_taps) tap = 0, c++;
+            }
         }
+        for (int64_t d = flat; d < o->depth; d++) v_store(b + d * NR + k - k0, v_zero());
+    }
+}
+
+/* VL channels of one filter, n_c of them there: tap u of the gather to b + u n_k NR. */
+static void pack_taps(const job *o, const float *w, int64_t n_c, float *b)
+{
+    const int64_t rs = o->v->r * o->v->s, step = o->g.src_c * NR;
+    const gather_tap *taps = o->g.taps;
+
+    if (rs == 1) {
+        v_store(b, v_load_m(w, v_lanes(n_c)));
+        return;
+    }
+    for (int64_t t0 = 0; t0 < rs && o->g.n_taps > FEW_TAPS; t0 += VL) {
+        vf r[VL];
+        turn_taps(w, rs, t0, n_c, r);
+        for (int64_t u = 0; u < o->g.n_taps; u++) {
+            const int64_t t = taps[u].filter - t0;
+            if (t >= 0 && t < VL) v_store(b + u * step, r[t]);
+        }
+    }
+    for (int64_t u = 0; u < o->g.n_taps && o->g.n_taps <= FEW_TAPS; u++)
+        for (int64_t c = 0; c < VL; c++) b[u * step + c] = c < n_c ? w[c * rs + taps[u].filter] : 0;
 }
 
 /* The same for dx: n is the input channel, depth runs over the gather's taps and k. */
@@ -80,14 +109,15 @@ static void pack_dx(void *arg, int64_t i, int i_worker)
     float *b = o->b + group * o->b_group + c0 * o->depth;
 
     (void)i_worker;
-    for (int64_t u = 0; u < o->g.n_taps; u++)
-        for (int64_t k = 0; k < n_k; k++, b += NR)
-            for (int64_t c = 0; c < NR; c += VL) {
-                const float *from = w + k * flat + o->g.taps[u].filter * n_c + c0 + c;
-                v_store(b + c, v_load_m(from, v_lanes(n_c - c0 - c)));
-            }
-    for (int64_t d = o->g.n_taps * n_k; d < o->depth; d++, b += NR)
-        for (int64_t c = 0; c < NR; c += VL) v_store(b + c, v_zero());
+    for (int64_t k = 0; k < n_k; k++) {
+        const float *next = w + (k + 2) * flat + c0 * o->v->r * o->v->s; /* short rows far apart */
+        for (int64_t j = 0; j < NR * o->v->r * o->v->s && k + 2 < n_k; j += 16)
+            __builtin_prefetch(next + j);
+        for (int64_t c = 0; c < NR; c += VL)
+            pack_taps(o, w + k * flat + (c0 + c) * o->v->r * o->v->s, n_c - c0 - c, b + k * NR + c);
+    }
+    for (int64_t d = o->g.n_taps * n_k; d < o->depth; d++)
+        for (int64_t c = 0; c < NR; c += VL) v_store(b + d * NR + c, v_zero());
 }
 
 /* ---- few rows
@@ -158,7 +188,8 @@ static void few_rows(void *arg, int64_t i, int i_worker)
 /* ---- scratch
  * --------------------------------------------------------------------------------------- */
 
-/* Each part a multiple of 64 bytes: taps, packed weights or slots, then each worker's own. */
+/* Each part a multiple of 64 bytes: taps, packed weights or slots, then each worker's own. Few rows
+ * are gathered behind the first worker's own. */
 typedef struct {
     size_t b, own, own_each, total;
 } parts;
@@ -207,6 +238,8 @@ static parts scratch_parts(const ti_conv *v, ti_conv_pass pass, int n_threads)
     q.own = q.b + (size_t)shared;
     q.own_each = (size_t)own;
     q.total = q.own + (size_t)max_of(n_threads, 1) * q.own_each;
+    if (pass == TI_CONV_FWD && v->n * v->p * v->q <= ROWS_FEW)
+        q.total += (size_t)padded(v->n * v->p * v->q * depth);
     return q;
 }
 
@@ -254,6 +287,18 @@ static void run_gather(ti_threads *t, job *o, ti_chunk_fn pack)
     ti_threads_run(worth ? t : NULL, groups * o->chunks, run_rows, o);
 }
 
+/* Rows of A in the order of the plain weights: channels, then taps. */
+static void channels_first(const job *o, const float *from, float *to)
+{
+    const int64_t n_t = o->n_rows, n_c = o->g.src_c, taps = o->g.n_taps, flat = n_c * taps;
+
+    for (int64_t d = 0; d < o->depth; d++) {
+        const int64_t e = d < flat ? d % taps * n_c + d / taps : d;
+        for (int64_t t = 0; t < n_t; t++)
+            to[(d / VL * n_t + t) * VL + d % VL] = from[(e / VL * n_t + t) * VL + e % VL];
+    }
+}
+
 /* The rows of every group are copied by the caller, one group at a time. */
 static void run_few(ti_threads *t, const job *all, const float *x, float *y)
 {
@@ -263,11 +308,13 @@ static void run_few(ti_threads *t, const job *all, const float *x, float *y)
     const float *w = all->w, *bias = all->e ? all->e->bias : NULL;
     ti_conv_epilogue e = {.relu = all->e && all->e->relu};
     float **rows = (float **)(o->own + (size_t)o->depth * ROWS_NN * sizeof(float));
+    float *a = (float *)o->own, *gathered = (float *)(o->own + o->own_bytes);
 
     o->e = &e;
     for (int64_t i = 0; i < o->v->groups; i++) {
-        gather_rows(&o->g, x + i * o->g.src_c, 0, o->n_rows, 0, o->g.n_taps, (float *)o->own,
-                    y + i * o->n_cols, rows);
+        gather_rows(&o->g, x + i * o->g.src_c, 0, o->n_rows, 0, o->g.n_taps,
+                    o->g.n_taps > 1 ? gathered : a, y + i * o->n_cols, rows);
+        if (o->g.n_taps > 1) channels_first(o, gathered, a);
         o->w = w + i * o->n_cols * o->g.n_taps * o->g.src_c;
         e.bias = bias ? bias + i * o->n_cols : NULL;
         ti_threads_run(work > 2 * MAC_CHUNK ? t : NULL, parts_k, few_rows, o);
@@ -357,27 +404,52 @@ static void run_stretch(void *arg, int64_t i, int i_worker)
     }
 }
 
-/* One row of dw: the slots of all its pieces, added in order. */
+/* A vector of row k of dw, from channel c of tap u on: its slots, added in order. */
+INLINE vf slot_sum(const job *o, int64_t group, int64_t k, int64_t u, int64_t c)
+{
+    const int64_t piece = u / o->taps, u0 = piece * o->taps, n_c = o->g.src_c;
+    const int64_t slot = padded(o->slot) / (int64_t)sizeof(float);
+    const int64_t width = round_up((min_of(u0 + o->taps, o->g.n_taps) - u0) * n_c, VL);
+    const float *from =
+        o->b + (group * o->pieces + piece) * o->stretches * slot + k * width + (u - u0) * n_c + c;
+    vf sum = v_load(from);
+
+    for (int64_t s = 1; s < o->stretches; s++) sum = v_add(sum, v_load(from + s * slot));
+    return sum;
+}
+
+/* One row of dw, turned into [c][taps]. */
 static void add_slots(void *arg, int64_t i, int i_worker)
 {
     const job *o = arg;
     const int64_t n_k = o->v->k / o->v->groups, group = i / n_k, k = i % n_k;
-    const int64_t slot = padded(o->slot) / (int64_t)sizeof(float), c = o->g.src_c;
+    const int64_t n_c = o->g.src_c, taps = o->g.n_taps;
+    float *to = o->out + i * taps * n_c;
 
     (void)i_worker;
-    for (int64_t piece = 0; piece < o->pieces; piece++) {
-        const int64_t u0 = piece * o->taps, width = (min_of(u0 + o->taps, o->g.n_taps) - u0) * c;
-        const float *from =
-            o->b + (group * o->pieces + piece) * o->stretches * slot + k * round_up(width, VL);
-        float *to = o->out + (i * o->g.n_taps + u0) * c;
-        for (int64_t d = 0; d < width; d += VL) {
-            const vmask m = v_lanes(width - d);
-            vf sum = v_load(from + d);
-            for (int64_t s = 1; s < o->stretches; s++)
-                sum = v_add(sum, v_load(from + s * slot + d));
-            v_store_m(to + d, m, sum);
+    if (n_c % VL) { /* one piece, a run over taps and channels */
+        for (int64_t d = 0, u = 0, c = 0; d < taps * n_c; d += VL) {
+            float sums[VL];
+            v_store(sums, slot_sum(o, group, k, 0, d));
+            for (int64_t j = 0; j < min_of(VL, taps * n_c - d); j++) {
+                to[c * taps + u] = sums[j];
+                if (++c == n_c) c = 0, u++;
+            }
         }
+        return;
     }
+    for (int64_t c = 0; c < n_c; c += VL)
+        for (int64_t u = 0; u < taps; u += VL) {
+            const int64_t n_u = min_of(VL, taps - u);
+            vf r[VL];
+            if (taps == 1) {
+                v_store(to + c, slot_sum(o, group, k, 0, c));
+                continue;
+            }
+            for (int64_t j = 0; j < VL; j++)
+                r[j] = j < n_u ? slot_sum(o, group, k, u + j, c) : v_zero();
+            unturn_taps(r, taps, u, n_u, VL, to + c * taps);
+        }
 }
 
 void igemm_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,

@@ -52,10 +52,11 @@ typedef struct {
 } ti_gemm;
 
 /*
- * A two-dimensional convolution, channels last, all dense:
+ * A two-dimensional convolution, all dense: images channels-last, weights and their gradients as
+ * modules hold them, so that no step copies a filter or its gradient.
  *
- *   x [n][h][w][c]    weights [k][r][s][c / groups]    y [n][p][q][k]
- *   y[n,p,q,k] = sum over r,s,c of x[n, p*stride - pad + r*dilation, …, c0 + c] * w[k,r,s,c]
+ *   x [n][h][w][c]    weights [k][c / groups][r][s]    y [n][p][q][k]
+ *   y[n,p,q,k] = sum over r,s,c of x[n, p*stride - pad + r*dilation, …, c0 + c] * w[k,c,r,s]
  *
  * p and q are the caller's (pads are symmetric); strides, dilations, groups >= 1, pads >= 0,
  * groups divides c and k.
@@ -99,8 +100,8 @@ typedef struct {
     int64_t (*conv_chain)(const ti_conv *v, ti_conv_pass pass);
 
     /*
-     * Winograd's F(4x4,3x3) for 3x3 filters with stride 1 and padding 0, 1 or 2: 36 products for 144.
-     * wino_fits says whether a shape is of that kind; where it says no, the others must not be
+     * Winograd's F(4x4,3x3) for 3x3 filters with stride 1 and padding 0, 1 or 2: 36 products for
+     * 144. wino_fits says whether a shape is of that kind; where it says no, the others must not be
      * called. wino_pays is a cost rule on the shape alone: is it faster than conv_*?
      *
      * Errors: |error| <= wino_chain * wino_growth * u * T * largest |a| * largest |b|, and about

@@ -44,4 +44,29 @@ void panel_nn_rows(int64_t n_t, int64_t n_cols, int64_t depth, const float *a, i
 void panel_tn(int64_t n_t, int64_t m, int64_t n, const float *a, const float *b, int64_t t_stride,
               float *c, int64_t ldc, bool add);
 
+/* Taps t0 … t0 + VL of VL channels (n_c of them exist) of a filter [c][taps]: r[t] gets the
+ * channels of tap t0 + t in its lanes. */
+INLINE void turn_taps(const float *w, int64_t taps, int64_t t0, int64_t n_c, vf r[VL])
+{
+    const vmask m = v_lanes(taps - t0);
+
+    UNROLL for (int i = 0; i < VL; i++)
+    {
+        r[i] = i < n_c ? v_load_m(w + i * taps + t0, m) : v_zero();
+    }
+    v_transpose(r);
+}
+
+/* And back, n_t taps; r is spoiled. */
+INLINE void unturn_taps(vf r[VL], int64_t taps, int64_t t0, int64_t n_t, int64_t n_c, float *w)
+{
+    const vmask m = v_lanes(n_t);
+
+    v_transpose(r);
+    UNROLL for (int i = 0; i < VL; i++)
+    {
+        if (i < n_c) v_store_m(w + i * taps + t0, m, r[i]);
+    }
+}
+
 #endif

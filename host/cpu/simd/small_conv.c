@@ -45,8 +45,8 @@ typedef struct {
     float *out;
     const ti_conv_epilogue *e;
     int64_t images; /* of one chunk */
-    float *packed, *slots, *own;
-    int64_t packed_floats, slot_floats, own_floats;
+    float *turned, *packed, *slots, *own;
+    int64_t turned_floats, packed_floats, slot_floats, own_floats;
 } job;
 
 /* ---- choice, scratch ------------------------------------------------------------------------- */
@@ -68,7 +68,22 @@ bool small_conv_pays(const ti_conv *v, ti_conv_pass pass)
     return v->n >= 4 || image < 4 * MAC_CHUNK;
 }
 
-/* In floats, multiples of 16: packed weights, slots of dw, each thread's own. */
+/* Filters are taken as [taps][c] here; a plain one is [c][taps]. Where float j of a filter lies. */
+INLINE int64_t place(const ti_conv *v, int64_t j) { return j % v->c * v->r * v->s + j / v->c; }
+
+static const float *turned(const job *o, const float *w)
+{
+    const int64_t n_c = o->v->c, taps = o->v->r * o->v->s;
+    float *to = o->turned;
+
+    if (n_c == 1) return w;
+    for (int64_t k = 0; k < o->v->k; k++, w += taps * n_c)
+        for (int64_t t = 0; t < taps; t++)
+            for (int64_t c = 0; c < n_c; c++) *to++ = w[c * taps + t];
+    return o->turned;
+}
+
+/* In floats, multiples of 16: weights turned, packed; slots of dw; each thread's own. */
 static job start(const ti_conv *v, ti_conv_pass pass)
 {
     job o = {.v = v, .sc = v->s * v->c};
@@ -87,6 +102,7 @@ static job start(const ti_conv *v, ti_conv_pass pass)
     if (pass != TI_CONV_DX && o.narrow)
         o.own_floats += round_up(o.sc * o.plane + v->k * max_of(pq, MK_MAX_VECS * VL) + SLACK, 16);
     o.packed_floats = round_up(o.packed_floats, 16);
+    if (pass != TI_CONV_DW && v->c > 1) o.turned_floats = round_up(rsck, 16);
     return o;
 }
 
@@ -95,12 +111,14 @@ size_t small_conv_scratch(const ti_conv *v, ti_conv_pass pass, int n_threads)
     const job o = start(v, pass);
     const int64_t own = max_of(n_threads, 1) * o.own_floats;
 
-    return (size_t)(o.packed_floats + SLOTS * o.slot_floats + own) * sizeof(float);
+    return (size_t)(o.turned_floats + o.packed_floats + SLOTS * o.slot_floats + own) *
+           sizeof(float);
 }
 
 static void lay_out(job *o, float *scratch)
 {
-    o->packed = scratch;
+    o->turned = scratch;
+    o->packed = o->turned + o->turned_floats;
     o->slots = o->packed + o->packed_floats;
     o->own = o->slots + SLOTS * o->slot_floats;
 }
@@ -289,6 +307,7 @@ void small_conv_fwd(ti_threads *t, const ti_conv *v, const float *x, const float
     o.x = x;
     o.out = y;
     o.e = e;
+    w = turned(&o, w);
     /* packed[r][s][c][k]. Later groups first: what one overhangs is overwritten by group 0. */
     for (int64_t k = (v->k - 1) / VL * VL; k >= 0; k -= VL)
         pack_transposed(w + k * rsc, rsc, min_of(VL, v->k - k), rsc, o.packed + k, v->k);
@@ -340,11 +359,13 @@ void small_conv_dx(ti_threads *t, const ti_conv *v, const float *dy, const float
 {
     job o = start(v, TI_CONV_DX);
     const int64_t nr = round_up(min_of(o.sc, MK_MAX_VECS * VL), VL);
-    float *to = scratch;
+    float *to;
 
     lay_out(&o, scratch);
     o.dy = dy;
     o.out = dx;
+    w = turned(&o, w);
+    to = o.packed;
     for (int64_t r = 0; r < v->r; r++) /* packed[r][panel][k][nr] */
         for (int64_t j = 0; j < o.sc; j += nr, to += v->k * nr)
             pack_straight(w + r * o.sc + j, v->r * o.sc, min_of(nr, o.sc - j), v->k, to, nr);
@@ -457,7 +478,8 @@ static void dw_wide_out(const job *o, int64_t n_slots, float *dw)
 {
     const int64_t n_k = o->v->k, rsc = o->v->r * o->sc;
 
-    for (int64_t j = 0; j < rsc; j++)
+    for (int64_t j = 0; j < rsc; j++) {
+        const int64_t at = place(o->v, j);
         for (int64_t k = 0; k < n_k; k += VL) {
             const vmask m = v_lanes(n_k - k);
             float sums[VL];
@@ -465,8 +487,9 @@ static void dw_wide_out(const job *o, int64_t n_slots, float *dw)
             for (int64_t i = 0; i < n_slots; i++)
                 sum = v_add(sum, v_load_m(o->slots + i * o->slot_floats + j * n_k + k, m));
             v_store(sums, sum);
-            for (int64_t l = 0; l < min_of(VL, n_k - k); l++) dw[(k + l) * rsc + j] = sums[l];
+            for (int64_t l = 0; l < min_of(VL, n_k - k); l++) dw[(k + l) * rsc + at] = sums[l];
         }
+    }
 }
 
 /* The lanes of all slots of the narrow form. */
@@ -485,7 +508,7 @@ static void dw_narrow_out(const job *o, int64_t n_slots, float *dw)
                         vf sum = v_zero();
                         for (int64_t i = 0; i < n_slots; i++)
                             sum = v_add(sum, v_load(lanes + i * o->slot_floats));
-                        dw[ki * rsc + r * o->sc + ji] = v_sum(sum);
+                        dw[ki * rsc + place(o->v, r * o->sc + ji)] = v_sum(sum);
                     }
 }
 

@@ -141,7 +141,7 @@ static void transform_output(const job *o, const float *m, int64_t t0, int64_t n
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-/* U for forward, columns k0 … k0 + n_k, points o->u_step apart. The plain weights have c innermost
+/* U for forward, columns k0 … k0 + n_k, points o->u_step apart. A plain filter is a run of [c][9]
  * and the vector runs over k, so VL x VL blocks are turned in registers. */
 static void filters_fwd(const job *o, int64_t k0, int64_t n_k, float *u)
 {
@@ -149,22 +149,22 @@ static void filters_fwd(const job *o, int64_t k0, int64_t n_k, float *u)
 
     for (int64_t kb = 0; kb < n_k; kb += VL)
         for (int64_t c0 = 0; c0 < depth; c0 += VL) {
-            _Alignas(64) float g[9][VL][VL];
-            const vmask mask = v_lanes(n_c - c0);
-            for (int rs = 0; rs < 9; rs++) {
+            _Alignas(64) float g[VL * 9][VL];
+            for (int j = 0; j < 9; j++) {
+                const vmask mask = v_lanes((n_c - c0) * 9 - j * VL);
                 vf r[VL];
                 for (int i = 0; i < VL; i++) {
                     const int64_t k = k0 + kb + i;
-                    const float *row = o->w + (k * 9 + rs) * n_c + c0;
+                    const float *row = o->w + (k * n_c + c0) * 9 + j * VL;
                     r[i] = k < o->n_out ? v_load_m(row, mask) : v_zero();
-                    if (k < o->n_out) __builtin_prefetch(row + VL);
+                    if (k < o->n_out) __builtin_prefetch(row + 9 * VL);
                 }
                 v_transpose(r);
-                for (int i = 0; i < VL; i++) v_store(g[rs][i], r[i]);
+                for (int i = 0; i < VL; i++) v_store(g[j * VL + i], r[i]);
             }
             for (int i = 0; i < VL; i++) {
                 vf f[9];
-                for (int rs = 0; rs < 9; rs++) f[rs] = v_load(g[rs][i]);
+                for (int rs = 0; rs < 9; rs++) f[rs] = v_load(g[i * 9 + rs]);
                 filter_tile(f, u + kb / NR * depth * NR + (c0 + i) * NR + kb % NR, o->u_step);
             }
         }
@@ -178,13 +178,17 @@ static void filters_dx(const job *o, int64_t c0, int64_t n_c, float *u)
 
     for (int64_t k = 0; k < depth; k++)
         for (int64_t cb = 0; cb < n_c; cb += VL) {
-            const vmask mask = v_lanes(all - c0 - cb);
-            vf f[9];
-            for (int rs = 0; rs < 9; rs++) {
-                const float *row = o->w + (k * 9 + rs) * all + c0 + cb;
-                f[8 - rs] = k < o->n_in ? v_load_m(row, mask) : v_zero();
-                if (k + 1 < o->n_in) __builtin_prefetch(row + 9 * all);
+            const float *row = o->w + (k * all + c0 + cb) * 9;
+            vf f[9], r[VL];
+            for (int t0 = 0; t0 < 9; t0 += VL) {
+                turn_taps(row, 9, t0, k < o->n_in ? all - c0 - cb : 0, r);
+                UNROLL for (int t = 0; t < VL; t++)
+                {
+                    if (t0 + t < 9) f[8 - t0 - t] = r[t];
+                }
             }
+            for (int j = 0; j < 9 && k + 1 < o->n_in; j++)
+                __builtin_prefetch(row + 9 * all + j * VL);
             filter_tile(f, u + cb / NR * depth * NR + k * NR + cb % NR, o->u_step);
         }
 }
@@ -203,11 +207,13 @@ static void inverse_filters(const job *o, const float *du, int64_t ps, int64_t l
 
     for (int64_t k = 0; k < min_of(n_k, all_k - k0); k++)
         for (int64_t c = 0; c < n_c; c += VL) {
-            const vmask mask = v_lanes(all_c - c0 - c);
-            vf w[9];
+            vf w[9], r[VL];
             inverse_tile(du + k * ldc + c, ps, w);
-            for (int rs = 0; rs < 9; rs++)
-                v_store_m(o->y + ((k0 + k) * 9 + rs) * all_c + c0 + c, mask, w[rs]);
+            for (int t0 = 0; t0 < 9; t0 += VL) {
+                UNROLL for (int t = 0; t < VL; t++) r[t] = t0 + t < 9 ? w[t0 + t] : v_zero();
+                unturn_taps(r, 9, t0, 9 - t0, all_c - c0 - c,
+                            o->y + ((k0 + k) * all_c + c0 + c) * 9);
+            }
         }
 }
 
