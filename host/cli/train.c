@@ -110,14 +110,13 @@ static char *base_of(const char *path)
     return cli_format("%.*s", (int)(end - from), path + from);
 }
 
-/* mkdir, and an entry in its parent that outlives a power cut. */
-static bool make_folder(const char *path)
+/* The entry in its parent is to outlive a power cut. */
+static void sync_parent(const char *path)
 {
     const char *slash = strrchr(path, '/');
     char *parent;
     int fd;
 
-    if (mkdir(path, 0777) != 0) return false;
     parent =
         !slash ? cli_copy(".") : cli_format("%.*s", slash > path ? (int)(slash - path) : 1, path);
     fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -126,6 +125,12 @@ static bool make_folder(const char *path)
         close(fd);
     }
     free(parent);
+}
+
+static bool make_folder(const char *path)
+{
+    if (mkdir(path, 0777) != 0) return false;
+    sync_parent(path);
     return true;
 }
 
@@ -144,42 +149,6 @@ static bool make_parents(const char *folder)
     return ok;
 }
 
-/* A new folder: NAME, or else NAME-2 and so on. NULL after a message. */
-static char *new_folder(cli *c, bool *second)
-{
-    const char *runs = cli_text(c, "runs"), *name = cli_text(c, "name");
-    char *data = base_of(data_name(c)), *model = base_of(cli_text(c, "model"));
-    char *base = name ? cli_copy(name) : cli_format("%s-%s", data, model);
-    char *folder = NULL;
-
-    *second = false;
-    for (int i = 1; i < 100000; i++) {
-        folder = i == 1 ? cli_format("%s/%s", runs, base) : cli_format("%s/%s-%d", runs, base, i);
-        if (!make_parents(folder)) break;
-        if (make_folder(folder)) {
-            *second = i > 1;
-            goto out;
-        }
-        if (errno != EEXIST) break;
-        if (name) {
-            error("--name %s: %s is there already", name, folder);
-            hint("tern train --resume %s goes on with that run; another --name starts a new one",
-                 folder);
-            goto fail;
-        }
-        free(folder);
-    }
-    error("%s: %s", folder, strerror(errno));
-fail:
-    free(folder);
-    folder = NULL;
-out:
-    free(data);
-    free(model);
-    free(base);
-    return folder;
-}
-
 static tern_status write_text(tern_ctx *ctx, const char *folder, const char *file, char *text)
 {
     char *path = cli_format("%s/%s", folder, file);
@@ -190,7 +159,7 @@ static tern_status write_text(tern_ctx *ctx, const char *folder, const char *fil
     return status;
 }
 
-static tern_status write_config(cli *c, job *j)
+static tern_status write_config(cli *c, job *j, const char *folder)
 {
     setting *model = &c->set[option_named("model")];
     const setting asked = *model;
@@ -202,10 +171,80 @@ static tern_status write_config(cli *c, job *j)
     *model = asked;
     text = j->net_text ? cli_format("%s\n%s", j->net_text, train) : cli_copy(train);
     free(train);
-    return write_text(j->ctx, j->folder, "config.cfg", text);
+    return write_text(j->ctx, folder, "config.cfg", text);
 }
 
-/* ---- the verb -------------------------------------------------------------------------------- */
+/* Gives a folder its name if nothing has it. */
+static bool rename_new(const char *from, const char *to)
+{
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return true;
+    if (errno != EINVAL && errno != ENOSYS) return false;
+    /* A file system without that call: an empty folder may be replaced. */
+    return mkdir(to, 0777) == 0 && rename(from, to) == 0;
+}
+
+static void remove_new(const char *folder)
+{
+    char *config = cli_format("%s/config.cfg", folder);
+
+    (void)!unlink(config);
+    (void)!rmdir(folder);
+    free(config);
+}
+
+/* NAME, or else NAME-2 and so on, for the folder `made`. NULL after a message. */
+static char *name_folder(cli *c, const char *made, const char *first, bool *second)
+{
+    const char *name = cli_text(c, "name");
+
+    for (int i = 1; i < 100000; i++) {
+        char *folder = i == 1 ? cli_copy(first) : cli_format("%s-%d", first, i);
+
+        if (rename_new(made, folder)) {
+            sync_parent(folder);
+            *second = i > 1;
+            return folder;
+        }
+        if (errno != EEXIST || name) {
+            if (errno != EEXIST) error("%s: %s", folder, strerror(errno));
+            else {
+                error("--name %s: %s is there already", name, folder);
+                hint("tern train --resume %s goes on with that run; another --name starts anew",
+                     folder);
+            }
+            free(folder);
+            return NULL;
+        }
+        free(folder);
+    }
+    error("%s: there are a hundred thousand runs of that name", first);
+    return NULL;
+}
+
+/* A new folder that appears whole: whoever is killed leaves a run that can be resumed, or none. */
+static char *new_folder(cli *c, job *j, bool *second)
+{
+    const char *runs = cli_text(c, "runs"), *name = cli_text(c, "name");
+    char *data = base_of(data_name(c)), *model = base_of(cli_text(c, "model"));
+    char *first =
+        name ? cli_format("%s/%s", runs, name) : cli_format("%s/%s-%s", runs, data, model);
+    char *made = cli_format("%s.%ld.tern-tmp", first, (long)getpid()), *folder = NULL;
+
+    if (!make_parents(first) || !make_folder(made)) {
+        error("%s: %s", first, strerror(errno));
+    } else {
+        if (write_config(c, j, made) != TERN_OK) session_failed(j->ctx, NULL);
+        else folder = name_folder(c, made, first, second);
+        if (!folder) remove_new(made);
+    }
+    free(data);
+    free(model);
+    free(first);
+    free(made);
+    return folder;
+}
+
+/* ---- the verb ------------------------------------------------------------------------------ */
 
 static bool stopped(tern_status status)
 {
@@ -239,7 +278,7 @@ static int open_net(cli *c, job *j, const tern_model_opts *size)
     how.classes = tern_data_classes(j->train);
     j->net = net_open(j->ctx, cli_text(c, "model"), &how, &j->size, &status);
     if (!j->net) return status;
-    j->net_text = net_text(j->ctx, cli_text(c, "model"));
+    if (!j->net_text) j->net_text = net_text(j->ctx, cli_text(c, "model"));
     j->opt = optimizer_of(c, j);
     return j->opt ? EXIT_DONE : session_failed(j->ctx, NULL);
 }
@@ -307,7 +346,9 @@ static int prepare(cli *c, job *j)
         j->folder = cli_copy(resume);
         j->resumed = true;
     } else {
-        j->folder = new_folder(c, &second);
+        j->net_text = net_text(j->ctx, cli_text(c, "model"));
+        tern_error_clear(j->ctx); /* a model that cannot be read is told when it is opened */
+        j->folder = new_folder(c, j, &second);
         if (!j->folder) return EXIT_FAILED;
         j->fresh = true;
     }
@@ -319,7 +360,7 @@ static int prepare(cli *c, job *j)
 /* An empty folder that this run made and has nothing to say in is taken away again. */
 static void forget(job *j)
 {
-    if (j->fresh) (void)!rmdir(j->folder);
+    if (j->fresh) remove_new(j->folder);
 }
 
 static int run(cli *c, job *j)
@@ -331,8 +372,7 @@ static int run(cli *c, job *j)
     if ((status = prepare(c, j)) != EXIT_DONE) return status;
     if ((status = open_data(c, j, &size)) == EXIT_DONE &&
         (status = open_net(c, j, &size)) == EXIT_DONE) {
-        if (j->fresh && (write_config(c, j) != TERN_OK || job_environment(c, j) != TERN_OK))
-            status = session_failed(j->ctx, NULL);
+        if (j->fresh && job_environment(c, j) != TERN_OK) status = session_failed(j->ctx, NULL);
         else status = fit(c, j);
     }
     if (status != EXIT_DONE) {
