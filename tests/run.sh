@@ -117,6 +117,12 @@ depends() {
     echo "${list:-host include cuda CMakeLists.txt} tests/full/$1.sh"
 }
 
+# The content of what a check looks at, as git stores it: the same wherever the tree is.
+content() { # content CHECK
+    # shellcheck disable=SC2046 # paths are words
+    git ls-files -s -- $(depends "$1") 2> /dev/null | sha256sum | cut -c 1-16
+}
+
 state() { # state CHECK: fresh, or why not
     local commit result
     commit=$(field "$1" commit) result=$(field "$1" result)
@@ -124,17 +130,12 @@ state() { # state CHECK: fresh, or why not
         echo 'never run'
     elif [ "$result" != pass ]; then
         echo "stale: last result was $result"
-    elif ! have git || ! git rev-parse -q --verify "$commit^{commit}" > /dev/null 2>&1; then
-        echo "stale: passed at $commit, which is not known here"
+    elif ! have git; then
+        echo "stale: passed at $commit; without git nobody knows what changed since"
+    elif [ "$(field "$1" content)" = "$(content "$1")" ]; then
+        echo "fresh: passed in $(field "$1" seconds) s at $commit"
     else
-        # shellcheck disable=SC2046 # paths are words
-        local changed
-        changed=$(git diff --name-only "$commit" -- $(depends "$1") | wc -l)
-        if [ "$changed" = 0 ]; then
-            echo "fresh: passed in $(field "$1" seconds) s at $commit"
-        else
-            echo "stale: passed at $commit, $changed files changed since"
-        fi
+        echo "stale: passed at $commit, what it looks at has changed since"
     fi
 }
 
@@ -151,14 +152,16 @@ print_ledger() {
 }
 
 record() { # record CHECK SECONDS RESULT
-    local commit line
+    local commit line content
     commit=$(git rev-parse --short=12 HEAD 2> /dev/null || echo unknown)
     # shellcheck disable=SC2046
     if [ -n "$(git status --porcelain -- $(depends "$1") 2> /dev/null)" ]; then
-        commit=$commit-dirty # never counts as fresh: nobody can get at this tree again
+        commit=$commit-dirty content=none # never counts as fresh: nobody has this tree
+    else
+        content=$(content "$1")
     fi
     line="{\"check\": \"$1\", \"command\": \"bash tests/full/$1.sh\", \"commit\": \"$commit\","
-    line+=" \"seconds\": $2, \"result\": \"$3\"}"
+    line+=" \"content\": \"$content\", \"seconds\": $2, \"result\": \"$3\"}"
     {
         grep -s '"check": ' "$ledger" | grep -v "\"check\": \"$1\"" | sed 's/^ *//; s/,$//'
         echo "$line"
