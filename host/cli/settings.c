@@ -105,7 +105,9 @@ char *settings_text(const cli *c)
 
         if (!o->key || !value || value == NO_SETTING || !(o->verbs & V_TRAIN)) continue;
         if (strcmp(o->name, "threads") == 0 || strcmp(o->name, "runs") == 0) continue;
-        if (strcmp(o->name, "device") == 0 && !c->set[i].text) continue;
+        if (c->set[i].text == NULL &&
+            (strcmp(o->name, "device") == 0 || strcmp(o->name, "val-split") == 0))
+            continue; /* their defaults follow the machine and the size of the data */
         more = cli_format("%s%s=%s\n", text, o->name, value);
         free(text);
         text = more;

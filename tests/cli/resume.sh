@@ -29,6 +29,17 @@ status 0 "$tern" train --resume runs/steps --steps 1000 --json
 hash=$(value runs/whole/result.json weights_xxh128)
 [ "$(value out weights_xxh128)" = "$hash" ] || bad "--steps, resumed"
 
+# Defaults that follow the data are the same ones in a resume, and in a run of its config.
+status 0 "$tern" train --data shapes --samples 600 --model net.cfg --epochs 2 --name plain
+status 0 "$tern" train --data shapes --samples 600 --model net.cfg --epochs 2 --steps 5 --name cut
+status 0 "$tern" train --resume runs/cut --steps 100
+status 0 "$tern" train --config runs/plain/config.cfg --name repeated
+cmp -s runs/plain/last.ckpt runs/repeated/last.ckpt || bad "config.cfg does not repeat the run"
+[ "$(value runs/cut/result.json weights_xxh128)" = \
+    "$(value runs/plain/result.json weights_xxh128)" ] || bad "a resume with defaults differs"
+status 0 "$tern" eval runs/plain --split val --json
+[ "$(value out accuracy)" = "$(value runs/plain/result.json val_acc)" ] || bad "another validation part"
+
 # A finished run: nothing is trained, the result is told again.
 cp -r runs/whole before
 status 0 "$tern" train --resume runs/whole
