@@ -38,7 +38,8 @@ cmp -s runs/plain/last.ckpt runs/repeated/last.ckpt || bad "config.cfg does not 
 [ "$(value runs/cut/result.json weights_xxh128)" = \
     "$(value runs/plain/result.json weights_xxh128)" ] || bad "a resume with defaults differs"
 status 0 "$tern" eval runs/plain --split val --json
-[ "$(value out accuracy)" = "$(value runs/plain/result.json val_acc)" ] || bad "another validation part"
+[ "$(value out accuracy)" = "$(value runs/plain/result.json val_acc)" ] ||
+    bad "another validation part"
 
 # A finished run: nothing is trained, the result is told again.
 cp -r runs/whole before
