@@ -114,7 +114,7 @@ field() { # field CHECK KEY
 depends() {
     local list
     list=$(sed -n 's/^# depends: //p' "tests/full/$1.sh")
-    echo "${list:-host include cuda CMakeLists.txt} tests/full/$1.sh"
+    echo "${list:-host include CMakeLists.txt} tests/full/$1.sh"
 }
 
 # The content of what a check looks at, as git stores it: the same wherever the tree is.
@@ -143,7 +143,7 @@ print_ledger() {
     local file check
     say ''
     say '== full checks (./quickstart test --full). A pass is fresh while no file that the check'
-    say '   depends on has changed since: host include cuda CMakeLists.txt and the check itself'
+    say '   depends on has changed since: host include CMakeLists.txt and the check itself'
     for file in tests/full/*.sh; do
         [ -e "$file" ] || continue
         check=$(basename "$file" .sh)
