@@ -3,6 +3,7 @@
  */
 #include "conv.h"
 #include "depthwise.h"
+#include "few.h"
 #include "igemm.h"
 #include "small_conv.h"
 
@@ -12,6 +13,7 @@ typedef enum {
     NOTHING, /* the result has no elements, or no product reaches it */
     DEPTHWISE,
     SMALL,
+    FEW,
     IGEMM
 } method;
 
@@ -20,7 +22,8 @@ static method choose(const ti_conv *v, ti_conv_pass pass)
     if (v->c <= 0 || v->k <= 0 || v->r <= 0 || v->s <= 0 || v->n <= 0 || v->p <= 0 || v->q <= 0)
         return NOTHING;
     if (v->groups == v->c && v->groups == v->k && v->c > 1) return DEPTHWISE;
-    return small_conv_pays(v, pass) ? SMALL : IGEMM;
+    if (small_conv_pays(v, pass)) return SMALL;
+    return few_pays(v, pass) ? FEW : IGEMM;
 }
 
 size_t TI_SIMD(conv_scratch)(const ti_conv *v, ti_conv_pass pass, int n_threads)
@@ -29,6 +32,7 @@ size_t TI_SIMD(conv_scratch)(const ti_conv *v, ti_conv_pass pass, int n_threads)
     case NOTHING: return 0;
     case DEPTHWISE: return depthwise_scratch(v, pass);
     case SMALL: return small_conv_scratch(v, pass, n_threads);
+    case FEW: return few_scratch(v, pass);
     case IGEMM: return igemm_scratch(v, pass, n_threads);
     }
     return 0;
@@ -52,6 +56,7 @@ void TI_SIMD(conv_fwd)(ti_threads *t, const ti_conv *v, const float *x, const fl
         break;
     case DEPTHWISE: depthwise_fwd(t, v, x, w, y, e, scratch); break;
     case SMALL: small_conv_fwd(t, v, x, w, y, e, scratch); break;
+    case FEW: few_fwd(t, v, x, w, y, e, scratch); break;
     case IGEMM: igemm_fwd(t, v, x, w, y, e, scratch); break;
     }
 }
@@ -63,6 +68,7 @@ void TI_SIMD(conv_dx)(ti_threads *t, const ti_conv *v, const float *dy, const fl
     case NOTHING: zero(dx, v->n * v->h * v->w * v->c); break;
     case DEPTHWISE: depthwise_dx(t, v, dy, w, dx, scratch); break;
     case SMALL: small_conv_dx(t, v, dy, w, dx, scratch); break;
+    case FEW: few_dx(t, v, dy, w, dx, scratch); break;
     case IGEMM: igemm_dx(t, v, dy, w, dx, scratch); break;
     }
 }
@@ -74,6 +80,7 @@ void TI_SIMD(conv_dw)(ti_threads *t, const ti_conv *v, const float *x, const flo
     case NOTHING: zero(dw, v->k * v->r * v->s * (v->c / v->groups)); break;
     case DEPTHWISE: depthwise_dw(t, v, x, dy, dw, scratch); break;
     case SMALL: small_conv_dw(t, v, x, dy, dw, scratch); break;
+    case FEW: few_dw(t, v, x, dy, dw, scratch); break;
     case IGEMM: igemm_dw(t, v, x, dy, dw, scratch); break;
     }
 }
@@ -84,6 +91,7 @@ int64_t TI_SIMD(conv_chain)(const ti_conv *v, ti_conv_pass pass)
     case NOTHING: return 1;
     case DEPTHWISE: return depthwise_chain(v, pass);
     case SMALL: return small_conv_chain(v, pass);
+    case FEW: return few_chain(v, pass);
     case IGEMM: return igemm_chain(v, pass);
     }
     return 1;

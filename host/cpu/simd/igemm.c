@@ -16,18 +16,14 @@
 #include <string.h>
 
 enum {
-    ROWS_NN = 4 * NN_ROWS,             /* rows of a block, forward and dx: four register tiles */
-    ROWS_TN = 128,                     /* rows of a block, dw */
-    ROWS_FEW = N_REGS == 32 ? 32 : 24, /* up to here packing weights costs more than it saves */
-    COLS_FEW = 32,                     /* output channels given out at a time then */
-    FEW_TAPS = 4,                      /* of one gather: so few are picked singly */
-    DW_FLOATS = 96 * 1024,             /* sums of a piece of dw: 384 KiB, under half of L2 */
-    DW_CHUNKS = 32,                    /* dw is cut until it has about so many chunks, */
-    DW_SLOTS = 1024 * 1024,            /* as long as the slots stay below so many floats, */
-    DW_ROWS = 4 * ROWS_TN              /* and a stretch has so many rows */
+    ROWS_NN = 4 * NN_ROWS,  /* rows of a block, forward and dx: four register tiles */
+    ROWS_TN = 128,          /* rows of a block, dw */
+    FEW_TAPS = 4,           /* of one gather: so few are picked singly */
+    DW_FLOATS = 96 * 1024,  /* sums of a piece of dw: 384 KiB, under half of L2 */
+    DW_CHUNKS = 32,         /* dw is cut until it has about so many chunks, */
+    DW_SLOTS = 1024 * 1024, /* as long as the slots stay below so many floats, */
+    DW_ROWS = 4 * ROWS_TN   /* and a stretch has so many rows */
 };
-
-_Static_assert(ROWS_FEW <= ROWS_NN, "few rows are one block");
 
 /* Products that are worth a thread: about 20 us of one core. */
 #define MAC_CHUNK 1000000.0
@@ -120,76 +116,10 @@ static void pack_dx(void *arg, int64_t i, int i_worker)
         for (int64_t c = 0; c < NR; c += VL) v_store(b + d * NR + c, v_zero());
 }
 
-/* ---- few rows
- * -------------------------------------------------------------------------------------- */
-
-/* Dot products of rows of A with rows of plain weights, vectors along the depth: nothing is packed
- * or turned, the weights pass through once. */
-INLINE void dots(const int rows, const int n_k, const float *a, int64_t n_t, const float *w,
-                 int64_t flat, float *const *out, int64_t k, const ti_conv_epilogue *e)
-{
-    for (int64_t d0 = 0; d0 < flat; d0 += SLICE * VL) {
-        const int64_t d1 = min_of(flat, d0 + SLICE * VL);
-        vf s[6][4];
-
-        UNROLL for (int i = 0; i < rows; i++)
-        {
-            UNROLL for (int j = 0; j < n_k; j++) s[i][j] = v_zero();
-        }
-        for (int64_t d = d0; d < d1; d += VL, a += n_t * VL) {
-            const vmask m = v_lanes(flat - d);
-            vf b[4];
-            UNROLL for (int j = 0; j < n_k; j++) b[j] = v_load_m(w + j * flat + d, m);
-            UNROLL for (int i = 0; i < rows; i++)
-            {
-                const vf x = v_load(a + i * VL);
-                UNROLL for (int j = 0; j < n_k; j++) s[i][j] = v_fma(x, b[j], s[i][j]);
-            }
-        }
-        UNROLL for (int i = 0; i < rows; i++)
-        {
-            UNROLL for (int j = 0; j < n_k; j++)
-            {
-                float x = v_sum(s[i][j]);
-                if (d0 > 0) x += out[i][k + j];
-                if (d1 == flat && e->bias) x += e->bias[k + j];
-                if (d1 == flat && e->relu) x = relu_of(x);
-                out[i][k + j] = x;
-            }
-        }
-    }
-}
-
-/* Some output channels of the group that run_few has prepared. */
-static void few_rows(void *arg, int64_t i, int i_worker)
-{
-    const job *o = arg;
-    const int64_t flat = o->g.n_taps * o->g.src_c, n_t = o->n_rows;
-    const float *a = (const float *)o->own;
-    float *const *out = (float *const *)(o->own + (size_t)o->depth * ROWS_NN * sizeof(float));
-    const int64_t end = min_of(o->n_cols, i * COLS_FEW + COLS_FEW);
-
-    (void)i_worker;
-    for (int64_t k = i * COLS_FEW; k < end;) {
-        const bool wide = end - k >= 4;
-        for (int64_t t = 0; t < n_t;) {
-            const bool deep = n_t - t >= 6;
-            const float *at = a + t * VL, *wk = o->w + k * flat;
-            if (wide && deep) dots(6, 4, at, n_t, wk, flat, out + t, k, o->e);
-            else if (wide) dots(1, 4, at, n_t, wk, flat, out + t, k, o->e);
-            else if (deep) dots(6, 1, at, n_t, wk, flat, out + t, k, o->e);
-            else dots(1, 1, at, n_t, wk, flat, out + t, k, o->e);
-            t += deep ? 6 : 1;
-        }
-        k += wide ? 4 : 1;
-    }
-}
-
 /* ---- scratch
  * --------------------------------------------------------------------------------------- */
 
-/* Each part a multiple of 64 bytes: taps, packed weights or slots, then each worker's own. Few rows
- * are gathered behind the first worker's own. */
+/* Each part a multiple of 64 bytes: taps, packed weights or slots, then each worker's own. */
 typedef struct {
     size_t b, own, own_each, total;
 } parts;
@@ -238,8 +168,6 @@ static parts scratch_parts(const ti_conv *v, ti_conv_pass pass, int n_threads)
     q.own = q.b + (size_t)shared;
     q.own_each = (size_t)own;
     q.total = q.own + (size_t)max_of(n_threads, 1) * q.own_each;
-    if (pass == TI_CONV_FWD && v->n * v->p * v->q <= ROWS_FEW)
-        q.total += (size_t)padded(v->n * v->p * v->q * depth);
     return q;
 }
 
@@ -287,40 +215,6 @@ static void run_gather(ti_threads *t, job *o, ti_chunk_fn pack)
     ti_threads_run(worth ? t : NULL, groups * o->chunks, run_rows, o);
 }
 
-/* Rows of A in the order of the plain weights: channels, then taps. */
-static void channels_first(const job *o, const float *from, float *to)
-{
-    const int64_t n_t = o->n_rows, n_c = o->g.src_c, taps = o->g.n_taps, flat = n_c * taps;
-
-    for (int64_t d = 0; d < o->depth; d++) {
-        const int64_t e = d < flat ? d % taps * n_c + d / taps : d;
-        for (int64_t t = 0; t < n_t; t++)
-            to[(d / VL * n_t + t) * VL + d % VL] = from[(e / VL * n_t + t) * VL + e % VL];
-    }
-}
-
-/* The rows of every group are copied by the caller, one group at a time. */
-static void run_few(ti_threads *t, const job *all, const float *x, float *y)
-{
-    job one = *all, *o = &one;
-    const int64_t parts_k = ceil_div(o->n_cols, COLS_FEW);
-    const double work = (double)o->n_rows * (double)o->depth * (double)o->n_cols;
-    const float *w = all->w, *bias = all->e ? all->e->bias : NULL;
-    ti_conv_epilogue e = {.relu = all->e && all->e->relu};
-    float **rows = (float **)(o->own + (size_t)o->depth * ROWS_NN * sizeof(float));
-    float *a = (float *)o->own, *gathered = (float *)(o->own + o->own_bytes);
-
-    o->e = &e;
-    for (int64_t i = 0; i < o->v->groups; i++) {
-        gather_rows(&o->g, x + i * o->g.src_c, 0, o->n_rows, 0, o->g.n_taps,
-                    o->g.n_taps > 1 ? gathered : a, y + i * o->n_cols, rows);
-        if (o->g.n_taps > 1) channels_first(o, gathered, a);
-        o->w = w + i * o->n_cols * o->g.n_taps * o->g.src_c;
-        e.bias = bias ? bias + i * o->n_cols : NULL;
-        ti_threads_run(work > 2 * MAC_CHUNK ? t : NULL, parts_k, few_rows, o);
-    }
-}
-
 static job start(const ti_conv *v, ti_conv_pass pass, ti_threads *t, char *scratch)
 {
     const parts q = scratch_parts(v, pass, ti_threads_count(t));
@@ -342,9 +236,8 @@ void igemm_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, 
     o.n_cols = v->k / v->groups;
     o.depth = round_up(o.g.n_taps * o.g.src_c, VL);
     o.n_rows = v->n * v->p * v->q;
-    if (o.n_rows == 0) return;
-    if (o.n_rows <= ROWS_FEW) run_few(t, &o, x, y);
-    else run_gather(t, &o, pack_fwd);
+
+    run_gather(t, &o, pack_fwd);
 }
 
 /* Pixels that no output reads. */
