@@ -221,3 +221,42 @@ TC_BOTH(elementwise, derivatives_at_the_edges)
     a = tern_track(ctx, TC(ctx, F32, N(3), 0, -0.0, 4));
     TC_EXPECT(tc_grad(ctx, tern_rsqrt(ctx, a), NULL, a), N(3), 0, -INFINITY, INFINITY, -0.0625);
 }
+
+/* Large enough for several chunks and for gathering: transposed, repeated, sliced operands, on
+ * several threads, against the reference. Integers small enough for exact sums and products. */
+Test(elementwise, chunks_and_strides_of_large_tensors)
+{
+    static const tern_shape shapes[] = {
+        {1, {40001}}, {2, {3, 40001}}, {2, {40001, 3}}, {3, {130, 7, 91}}, {3, {2, 190, 190}}};
+    tern_ctx *c[2] = {tc_open("cpu"), tc_open("ref")};
+
+    cr_assert(tern_threads_set(c[0], 3) == TERN_OK);
+    for (size_t k = 0; k < sizeof shapes / sizeof shapes[0]; k++) {
+        const int last = shapes[k].rank - 1;
+        const int64_t n = tern_count(shapes[k]);
+        double *v = malloc((size_t)n * sizeof *v), *got[2][4];
+
+        for (int64_t i = 0; i < n; i++) v[i] = (double)(i * 7919 % 101 - 50);
+        for (int i = 0; i < 2; i++) {
+            tern_tensor *x = tern_from_doubles(c[i], TERN_F32, v, shapes[k]);
+            tern_tensor *t = tern_transpose(c[i], x, 0, last), *s = t, *line;
+            s = tern_slice(c[i], t, &(tern_slice_opts){0, 1, (t->m.shape.dim[0] - 1) / 2, 2});
+            line = tern_slice(c[i], t, &(tern_slice_opts){0, 0, 1, 1});
+            got[i][0] = tc_doubles(c[i], tern_sub(c[i], t, line));
+            got[i][1] = tc_doubles(c[i], tern_where(c[i], tern_lt(c[i], s, line), line, s));
+            got[i][2] = tc_doubles(c[i], tern_copy(c[i], t));
+            got[i][3] = tc_doubles(c[i], tern_concat(c[i], 2, TI_IN(s, t), 0));
+            for (int m = 0; m < 4; m++) cr_assert(got[i][m] != NULL, "%s", tern_error_text(c[i]));
+            if (i == 0) continue;
+            const int64_t a = n / t->m.shape.dim[0] * s->m.shape.dim[0];
+            const int64_t count[4] = {n, a, n, n + a};
+            for (int m = 0; m < 4; m++)
+                cr_expect(memcmp(got[0][m], got[1][m], (size_t)count[m] * sizeof(double)) == 0,
+                          "shape %zu, result %d", k, m);
+        }
+        for (int m = 0; m < 8; m++) free(got[m / 4][m % 4]);
+        free(v);
+    }
+    tc_close(c[1]);
+    tc_close(c[0]);
+}
