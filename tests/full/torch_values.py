@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Tern's operations against PyTorch: values, first and second derivatives, wrong arguments, models.
 
-  torch_values.py LIBRARY [part ...] [--only WORD]   parts: values wrong quality models; all
+  torch_values.py LIBRARY [part ...] [--only WORD]   parts: values others wrong
+  quality models; all of them if none is named
 
 Every case runs on the devices cpu and ref, in f64 and f32, for several layouts in memory. f64 has
 to agree within 1e-12 of the largest magnitude; f32 within 8 roundings of it plus 4 times PyTorch's
@@ -222,7 +223,7 @@ def main():
     a = p.parse_args()
     limit = a.limit
     lib = tern_api.library(a.library)
-    parts = a.part or ["values"]
+    parts = a.part or ["values", "others", "wrong", "quality", "models"]
     for name in parts:
         if name == "values":
             values(lib, a.only)
