@@ -28,7 +28,7 @@ static windows windows_of(const ti_work *w, const ti_view *x, const ti_view *y)
     return v;
 }
 
-/* Those elements r, s of window i that lie in x: a loop over the rest of a huge one would not end. */
+/* Those elements r, s of window i that lie in x. All of them may be more than a loop can pass. */
 typedef struct {
     int64_t from[2], to[2], start[2];
 } part;
