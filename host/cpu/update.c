@@ -17,18 +17,21 @@ static int64_t pieces_of(const ti_view *v) { return (v->count + PIECE - 1) / PIE
 typedef struct {
     const ti_vector *v;
     const float *x;
+    bool norm;             /* wanted */
     double *squares, *bad; /* of each piece */
 } tally;
 
 static void tally_some(void *arg, int64_t from, int64_t to, int i_worker)
 {
     const tally *o = arg;
-    const double s = o->v->sum_squares(to - from, o->x + from, 0);
-    double bad = 0;
+    double s = 0, bad = 0;
+    bool finite;
 
     (void)i_worker;
     /* No sum of squares of f32 leaves double, so it is finite if and only if all of them are. */
-    if (!isfinite(s))
+    if (o->norm) finite = isfinite(s = o->v->sum_squares(to - from, o->x + from, 0));
+    else finite = o->v->finite(to - from, o->x + from);
+    if (!finite)
         for (int64_t i = from; i < to; i++) bad += !isfinite(o->x[i]);
     o->squares[from / PIECE] = s;
     o->bad[from / PIECE] = bad;
@@ -56,7 +59,8 @@ static void census(const ti_work *w)
 
     for (int k = 0; k < w->n_in; k++) {
         const int64_t n = pieces_of(&w->in[k]);
-        tally o = {ti_cpu_vector(w->device), TI_F(w->in[k]), w->scratch, NULL};
+        tally o = {.v = ti_cpu_vector(w->device), .x = TI_F(w->in[k]), .squares = w->scratch};
+        o.norm = k == 0 && w->out[1].data;
         o.bad = o.squares + n;
         ti_run_ranges(w->device, w->in[k].count, PIECE, tally_some, &o);
         for (int64_t i = 0; i < n; i++) {

@@ -366,6 +366,18 @@ static double sum_squares(int64_t n, const float *x, double mean)
     return total(acc) + rest;
 }
 
+/* Without its sign, an infinity or a NaN is larger than the bits of any finite number. */
+static bool finite_all(int64_t n, const float *x)
+{
+    uint32_t most = 0;
+
+    for (int64_t i = 0; i < n; i++) {
+        const uint32_t u = bits(x[i]) & 0x7fffffffu;
+        most = u > most ? u : most;
+    }
+    return most < 0x7f800000u;
+}
+
 static void add_to(int64_t n, const float *x, double *to)
 {
     INDEPENDENT for (int64_t i = 0; i < n; i++) to[i] += (double)x[i];
@@ -444,6 +456,7 @@ const ti_vector TI_SIMD(ti_vector) = {
     .transpose = transpose,
     .sum = sum,
     .sum_squares = sum_squares,
+    .finite = finite_all,
     .add_to = add_to,
     .add_squares_to = add_squares_to,
     .largest = largest,

@@ -12,6 +12,7 @@
 #ifndef TI_CPU_VECTOR_H
 #define TI_CPU_VECTOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -72,6 +73,7 @@ typedef struct ti_vector {
     /* Sums in double: lanes of a fixed number, then a tree. Of x, and of (x - mean)^2. */
     double (*sum)(int64_t n, const float *x);
     double (*sum_squares)(int64_t n, const float *x, double mean);
+    bool (*finite)(int64_t n, const float *x); /* all of them */
     /* to[i] += x[i], to[i] += (x[i] - mean[i])^2 */
     void (*add_to)(int64_t n, const float *x, double *to);
     void (*add_squares_to)(int64_t n, const float *x, const double *mean, double *to);
