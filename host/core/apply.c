@@ -37,7 +37,9 @@ static void ref_run(const ti_row *row, const ti_work *w)
         out[i] = at;
         at += w->out[i].count;
     }
-    row->body(w, in, out);
+    ti_work own = *w;
+    own.scratch = at;
+    row->body(&own, in, out);
     for (int i = 0; i < w->op->n_out; i++)
         if (out[i] && w->out[i].count > 0) ti_put_all(&w->out[i], out[i]);
 }
@@ -239,7 +241,8 @@ static ti_choice *new_choice(tern_ctx *ctx, ti_call *c, unsigned wanted, const i
     if (!ctx->backend->computes) best.row = &no_row;
     else if (choose_row(ctx, c, &w, in, &best)) goto out;
     w.plan = best.plan;
-    best.scratch = best.row->scratch ? best.row->scratch(&w) : best.row->body ? ref_scratch(&w) : 0;
+    if (best.row->scratch) best.scratch = best.row->scratch(&w);
+    if (best.row->body) best.scratch += ref_scratch(&w);
     best.chain = best.row->chain ? best.row->chain(&w) : 1;
     if (ctx->n_choices >= CHOICES_MOST) evict(ctx);
     made = ti_alloc(ctx, sizeof *made + (size_t)n * sizeof *word);

@@ -57,7 +57,7 @@ struct ti_row {
     int (*may_alias)(int i_out);
     size_t plan_bytes;
     const char *(*prepare)(const ti_work *w, void *plan); /* NULL text: done; may still refuse */
-    size_t (*scratch)(const ti_work *w);                  /* bytes */
+    size_t (*scratch)(const ti_work *w); /* bytes, beside the doubles that a body gets */
     /* Either body (reference rows: packed row-major doubles in and out; inputs absent are NULL;
      * shapes in w->in[i].m.shape) or run (views as they lie). */
     void (*body)(const ti_work *w, double *const *in, double *const *out);

@@ -223,5 +223,6 @@ TERN_API TERN_CHECKED tern_status tern_apply(tern_ctx *ctx, const char *op, cons
 TERN_END_DECLS
 
 #include "tern/ops_net.h"
+#include "tern/ops_rnn.h"
 
 #endif
