@@ -1,0 +1,44 @@
+/* selftest.h - what the emulator's self-tests share. */
+#ifndef SIMT_SELFTEST_H
+#define SIMT_SELFTEST_H
+
+#include <cstdio>
+#include <vector>
+
+#include "control.h"
+#include "samples.h"
+
+extern int n_passed, n_failed;
+
+/* Counts, and says what failed. */
+void expect(bool good, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+template <class T> struct Buffer { /* device memory for the length of a scope */
+    T *d = nullptr;
+    size_t n;
+
+    explicit Buffer(size_t count) : n(count)
+    {
+        const cudaError_t e = cudaMalloc(reinterpret_cast<void **>(&d), n * sizeof(T));
+        if (e != cudaSuccess) expect(false, "cudaMalloc: %s", cudaGetErrorName(e));
+    }
+    explicit Buffer(const std::vector<T> &h) : Buffer(h.size()) { put(h); }
+    Buffer(const Buffer &) = delete;
+    Buffer &operator=(const Buffer &) = delete;
+    ~Buffer() { cudaFree(d); }
+    void put(const std::vector<T> &h)
+    {
+        cudaMemcpy(d, h.data(), h.size() * sizeof(T), cudaMemcpyHostToDevice);
+    }
+    std::vector<T> get()
+    {
+        std::vector<T> h(n);
+        const cudaError_t e = cudaMemcpy(h.data(), d, n * sizeof(T), cudaMemcpyDeviceToHost);
+        if (e != cudaSuccess) expect(false, "cudaMemcpy: %s", cudaGetErrorName(e));
+        return h;
+    }
+};
+
+void test_host(); /* selftest_host.cpp: streams, graphs, errors, injected faults */
+
+#endif /* SIMT_SELFTEST_H */
