@@ -230,12 +230,13 @@ static void winograd(const ti_simd *simd)
         ti_conv v = {
             .r = 3, .s = 3, .stride = {1, 1}, .pad = {1, 1}, .dilation = {1, 1}, .groups = 1};
         v.n = 1 + tc_below(&s, 3);
-        if (i % 2) v.pad[0] = tc_below(&s, 3), v.pad[1] = tc_below(&s, 3);
+        if (i % 3 == 1) v.pad[0] = tc_below(&s, 3), v.pad[1] = tc_below(&s, 3);
+        if (i % 3 == 2) v.stride[0] = v.stride[1] = 2;
         v.h = 1 + tc_below(&s, 13) + (v.pad[0] ? 0 : 2);
         v.w = 1 + tc_below(&s, 13) + (v.pad[1] ? 0 : 2);
         v.c = channels[tc_below(&s, 10)];
         v.k = channels[tc_below(&s, 10)];
-        if (i >= 52) v.n = 9, v.h = 20 + i % 3, v.w = 21;
+        if (i >= 52) v.n = 9, v.h = (20 + i % 4) * (int)v.stride[0], v.w = 21 * v.stride[1];
         if (i == 59) v.n = 1, v.h = v.w = 8, v.c = 70, v.k = 300;
         fill_pq(&v);
         cr_assert(simd->wino_fits(&v));

@@ -1,8 +1,8 @@
 /*
  * conv2d.c - convolutions on the inner kernels, f32, images channels-last, filters row-major.
  *
- * "direct" takes every shape; "winograd" 3x3 filters with stride 1 and padding up to 2 where it is
- * faster. Bias and activation are done on the way out; tanh and sigmoid in a second pass.
+ * "direct" takes every shape; "winograd" 3x3 filters with stride 1 or 2 where it is faster
+ * (simd/wino.c). Bias and activation are done on the way out; tanh and sigmoid in a second pass.
  */
 #include <math.h>
 
@@ -66,7 +66,8 @@ static const char *no_winograd(const ti_work *w, const ti_conv *v, ti_conv_pass 
     const ti_simd *k = ti_cpu_simd(w->device);
 
     if (!ti_all_f32(w)) return "takes f32";
-    if (!k->wino_fits(v)) return "takes 3x3 filters, stride 1, padding up to 2";
+    if (!k->wino_fits(v))
+        return "takes 3x3 filters, stride 1 and padding up to 2, or stride 2 and padding 1";
     return k->wino_pays(v, pass) ? NULL : "does not pay";
 }
 static double winograd_ns(const ti_conv *v) { return 0.9 * direct_ns(v); }
@@ -75,7 +76,7 @@ static double winograd_ns(const ti_conv *v) { return 0.9 * direct_ns(v); }
 static double winograd_chain(const ti_work *w, const ti_conv *v, ti_conv_pass pass)
 {
     const ti_simd *k = ti_cpu_simd(w->device);
-    const double growth = k->wino_growth(pass);
+    const double growth = k->wino_growth(v, pass);
 
     return (double)k->wino_chain(v, pass) * growth * growth;
 }

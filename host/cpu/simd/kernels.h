@@ -75,7 +75,8 @@ typedef enum { TI_CONV_FWD, TI_CONV_DX, TI_CONV_DW } ti_conv_pass;
 typedef struct {
     const float *bias; /* [k] */
     bool relu;         /* after the bias; keeps NaN */
-    float *sums; /* [2][k], Winograd only: sums of y and of its squares, after bias, before relu */
+    float *
+        sums; /* [2][k], Winograd of stride 1 only: sums of y and of its squares, after bias, before relu */
 } ti_conv_epilogue;
 
 typedef struct {
@@ -100,8 +101,8 @@ typedef struct {
     int64_t (*conv_chain)(const ti_conv *v, ti_conv_pass pass);
 
     /*
-     * Winograd's F(4x4,3x3) for 3x3 filters with stride 1 and padding 0, 1 or 2: 36 products for
-     * 144. wino_fits says whether a shape is of that kind; where it says no, the others must not be
+     * Winograd for 3x3 filters: F(4x4,3x3) with stride 1 and padding 0, 1 or 2, 36 products for
+     * 144; with stride 2 and padding 1 81 for 144. wino_fits says whether a shape is of that kind; where it says no, the others must not be
      * called. wino_pays is a cost rule on the shape alone: is it faster than conv_*?
      *
      * Errors: |error| <= wino_chain * wino_growth * u * T * largest |a| * largest |b|, and about
@@ -118,7 +119,7 @@ typedef struct {
     void (*wino_dw)(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
                     void *scratch);
     int64_t (*wino_chain)(const ti_conv *v, ti_conv_pass pass);
-    double (*wino_growth)(ti_conv_pass pass); /* of the transforms */
+    double (*wino_growth)(const ti_conv *v, ti_conv_pass pass); /* of the transforms */
 } ti_simd;
 
 extern const ti_simd ti_simd_portable;

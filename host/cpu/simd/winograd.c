@@ -141,80 +141,11 @@ static void transform_output(const job *o, const float *m, int64_t t0, int64_t n
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-/* U for forward, columns k0 … k0 + n_k, points o->u_step apart. A plain filter is a run of [c][9]
- * and the vector runs over k, so VL x VL blocks are turned in registers. */
-static void filters_fwd(const job *o, int64_t k0, int64_t n_k, float *u)
-{
-    const int64_t n_c = o->n_in, depth = o->in;
-
-    for (int64_t kb = 0; kb < n_k; kb += VL)
-        for (int64_t c0 = 0; c0 < depth; c0 += VL) {
-            _Alignas(64) float g[VL * 9][VL];
-            for (int j = 0; j < 9; j++) {
-                const vmask mask = v_lanes((n_c - c0) * 9 - j * VL);
-                vf r[VL];
-                for (int i = 0; i < VL; i++) {
-                    const int64_t k = k0 + kb + i;
-                    const float *row = o->w + (k * n_c + c0) * 9 + j * VL;
-                    r[i] = k < o->n_out ? v_load_m(row, mask) : v_zero();
-                    if (k < o->n_out) __builtin_prefetch(row + 9 * VL);
-                }
-                v_transpose(r);
-                for (int i = 0; i < VL; i++) v_store(g[j * VL + i], r[i]);
-            }
-            for (int i = 0; i < VL; i++) {
-                vf f[9];
-                for (int rs = 0; rs < 9; rs++) f[rs] = v_load(g[i * 9 + rs]);
-                filter_tile(f, u + kb / NR * depth * NR + (c0 + i) * NR + kb % NR, o->u_step);
-            }
-        }
-}
-
-/* U for dx: depth is k, columns c0 … c0 + n_c are input channels, the filter is turned
- * by 180 degrees. */
-static void filters_dx(const job *o, int64_t c0, int64_t n_c, float *u)
-{
-    const int64_t depth = o->in, all = o->n_out;
-
-    for (int64_t k = 0; k < depth; k++)
-        for (int64_t cb = 0; cb < n_c; cb += VL) {
-            const float *row = o->w + (k * all + c0 + cb) * 9;
-            vf f[9], r[VL];
-            for (int t0 = 0; t0 < 9; t0 += VL) {
-                turn_taps(row, 9, t0, k < o->n_in ? all - c0 - cb : 0, r);
-                UNROLL for (int t = 0; t < VL; t++)
-                {
-                    if (t0 + t < 9) f[8 - t0 - t] = r[t];
-                }
-            }
-            for (int j = 0; j < 9 && k + 1 < o->n_in; j++)
-                __builtin_prefetch(row + 9 * all + j * VL);
-            filter_tile(f, u + cb / NR * depth * NR + k * NR + cb % NR, o->u_step);
-        }
-}
-
 static void filters(const job *o, int64_t k0, int64_t n_k, float *u)
 {
-    if (o->pass == TI_CONV_DX) filters_dx(o, k0, n_k, u);
-    else filters_fwd(o, k0, n_k, u);
-}
-
-/* Plain dw from the chunk of dU with rows k0 … k0 + n_k (ldc apart) and columns c0 … c0 + n_c. */
-static void inverse_filters(const job *o, const float *du, int64_t ps, int64_t ldc, int64_t k0,
-                            int64_t n_k, int64_t c0, int64_t n_c)
-{
-    const int64_t all_k = o->v->k, all_c = o->v->c;
-
-    for (int64_t k = 0; k < min_of(n_k, all_k - k0); k++)
-        for (int64_t c = 0; c < n_c; c += VL) {
-            vf w[9], r[VL];
-            inverse_tile(du + k * ldc + c, ps, w);
-            for (int t0 = 0; t0 < 9; t0 += VL) {
-                UNROLL for (int t = 0; t < VL; t++) r[t] = t0 + t < 9 ? w[t0 + t] : v_zero();
-                unturn_taps(r, 9, t0, 9 - t0, all_c - c0 - c,
-                            o->y + ((k0 + k) * all_c + c0 + c) * 9);
-            }
-        }
+    if (o->pass == TI_CONV_DX)
+        filters_dx(filter_tile, o->v->k, o->v->c, o->w, k0, n_k, u, o->u_step);
+    else filters_fwd(filter_tile, o->v->k, o->v->c, o->w, k0, n_k, u, o->u_step);
 }
 
 /* ---- plans ----------------------------------------------------------------------------------- */
@@ -291,7 +222,7 @@ static job start(const ti_conv *v, ti_conv_pass pass)
     return o;
 }
 
-size_t TI_SIMD(wino_scratch)(const ti_conv *v, ti_conv_pass pass, int n_threads)
+size_t wino1_scratch(const ti_conv *v, ti_conv_pass pass, int n_threads)
 {
     job o = start(v, pass);
     const sizes z = plan_sizes(&o, pass == TI_CONV_FWD);
@@ -397,8 +328,8 @@ static void run(ti_threads *t, job *o)
     }
 }
 
-void TI_SIMD(wino_fwd)(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
-                       const ti_conv_epilogue *e, void *scratch)
+void wino1_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
+               const ti_conv_epilogue *e, void *scratch)
 {
     job o = start(v, TI_CONV_FWD);
 
@@ -410,8 +341,8 @@ void TI_SIMD(wino_fwd)(ti_threads *t, const ti_conv *v, const float *x, const fl
     run(t, &o);
 }
 
-void TI_SIMD(wino_dx)(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
-                      void *scratch)
+void wino1_dx(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
+              void *scratch)
 {
     job o = start(v, TI_CONV_DX);
 
@@ -442,7 +373,8 @@ static void finish_filters(void *arg, int64_t i, int i_worker)
     const float *du = o->shared + POINTS * (o->v_step + o->m_step);
 
     (void)i_worker;
-    inverse_filters(o, du + i * VL * o->in, o->u_step, o->in, i * VL, VL, 0, o->in);
+    inverse_filters(inverse_tile, o->v->k, o->v->c, du + i * VL * o->in, o->u_step, o->in, i * VL,
+                    VL, 0, o->in, o->y);
 }
 
 /* One chunk of dw from the only block. */
@@ -459,11 +391,12 @@ static void run_chunk(void *arg, int64_t i, int i_worker)
     for (int64_t p = 0; p < POINTS; p++)
         panel_tn(o->n_t, n_k, n_c, g + p * o->m_step, v + p * o->v_step, o->n_t, du + p * o->u_step,
                  q->chunk_c, false);
-    inverse_filters(o, du, o->u_step, q->chunk_c, k0, n_k, c0, n_c);
+    inverse_filters(inverse_tile, o->v->k, o->v->c, du, o->u_step, q->chunk_c, k0, n_k, c0, n_c,
+                    o->y);
 }
 
-void TI_SIMD(wino_dw)(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
-                      void *scratch)
+void wino1_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
+              void *scratch)
 {
     job o = start(v, TI_CONV_DW);
     const plan *q = &o.q;
@@ -484,39 +417,10 @@ void TI_SIMD(wino_dw)(ti_threads *t, const ti_conv *v, const float *x, const flo
     if (q->many) ti_threads_run(if_worth(t, &o, q->tiles), ceil_div(v->k, VL), finish_filters, &o);
 }
 
-/* ---- choice and errors ----------------------------------------------------------------------- */
-
-bool TI_SIMD(wino_fits)(const ti_conv *v)
-{
-    return v->r == 3 && v->s == 3 && v->groups == 1 && v->stride[0] == 1 && v->stride[1] == 1 &&
-           v->pad[0] <= 2 && v->pad[1] <= 2 && v->dilation[0] == 1 && v->dilation[1] == 1 &&
-           v->p == v->h + 2 * v->pad[0] - 2 && v->q == v->w + 2 * v->pad[1] - 2 && v->p > 0 &&
-           v->q > 0 && v->n > 0 && v->h > 0 && v->w > 0 && v->c > 0 && v->k > 0;
-}
-
-/* In cycles of one core: products at one vector FMA a cycle, transforms as measured, and the
- * weights, which is what decides at small batch: Winograd's 36 matrices are 4 times the plain
- * weights, are written and read once however few tiles there are, and cost more per vector once
- * they outgrow L3. The three passes cross over within a factor of two in batch, so one rule
- * does. */
-bool TI_SIMD(wino_pays)(const ti_conv *v, ti_conv_pass pass)
-{
-    const double lanes = VL, c = (double)round_up(v->c, VL), k = (double)round_up(v->k, VL);
-    const double block = c * k / lanes, depth = (double)round_up(9 * v->c, VL);
-    const double flat = depth * k / lanes, tiles = (double)make_plan(v, pass).tiles;
-    const double pixels = (double)(v->n * v->p * v->q), u_mib = 36 * 4 * c * k / (1 << 20);
-    double u_cycles = 3 + u_mib / 3;
-
-    if (!TI_SIMD(wino_fits)(v)) return false;
-    u_cycles = u_cycles < 6 ? 6 : u_cycles > 16 ? 16 : u_cycles;
-    const double tile = POINTS * (1.02 * block + 8 * c / lanes + 7 * k / lanes);
-    const double wino = tiles * tile + 36 * block * u_cycles;
-    const double igemm = pixels * (1.1 * flat + 3 * depth / lanes) + 12 * flat;
-    return wino < igemm;
-}
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 /* Two transforms of 6 roundings each way, the sums, bias. */
-int64_t TI_SIMD(wino_chain)(const ti_conv *v, ti_conv_pass pass)
+int64_t wino1_chain(const ti_conv *v, ti_conv_pass pass)
 {
     const plan q = make_plan(v, pass);
     const int64_t d = pass == TI_CONV_DX ? v->k : v->c;
@@ -527,4 +431,4 @@ int64_t TI_SIMD(wino_chain)(const ti_conv *v, ti_conv_pass pass)
 
 /* (max over o of sum over i of |At[o][i]| * sum|Bt[i]| * sum|G[i]|)^2 / 9, and with Gt,
  * Bt, A / 16. */
-double TI_SIMD(wino_growth)(ti_conv_pass pass) { return pass == TI_CONV_DW ? 50.2 : 62.7; }
+double wino1_growth(ti_conv_pass pass) { return pass == TI_CONV_DW ? 50.2 : 62.7; }

@@ -11,7 +11,7 @@
 #ifndef TI_WINOGRAD_OPS_H
 #define TI_WINOGRAD_OPS_H
 
-#include "panel.h"
+#include "winograd_walk.h"
 
 enum { POINTS = 36 };
 
@@ -22,10 +22,6 @@ enum { POINTS = 36 };
 #define N0 (1 / (A2 * B2)) /* 1 / prod(0 - q) over the other finite points q */
 #define NA (1 / (2 * A2 * (A2 - B2)))
 #define NB (1 / (2 * B2 * (B2 - A2)))
-
-INLINE vf times(float a, vf b) { return v_mul(v_set1(a), b); }
-INLINE vf plus(float a, vf b, vf c) { return v_fma(v_set1(a), b, c); }   /* c + a b */
-INLINE vf minus(float a, vf b, vf c) { return v_fnma(v_set1(a), b, c); } /* c - a b */
 
 /* ---- one dimension --------------------------------------------------------------------------- */
 
@@ -209,45 +205,6 @@ INLINE void output_tile(const float *v, int64_t ps, float *y, int64_t row, int64
             }
             v_store_m(y + i * row + j * col, m, o[j]);
         }
-    }
-}
-
-/* ---- the walk over tiles --------------------------------------------------------------------- */
-
-/* A 4 x 4 tile of an h x w grid of pixels: image, and the pixel of its corner. */
-typedef struct {
-    int64_t n, y, x;
-} tile_pos;
-
-INLINE tile_pos tile_at(int64_t h, int64_t w, int64_t t)
-{
-    const int64_t nx = ceil_div(w, 4), ny = ceil_div(h, 4);
-    return (tile_pos){t / (nx * ny), t / nx % ny * 4, t % nx * 4};
-}
-
-INLINE tile_pos tile_next(int64_t h, int64_t w, tile_pos q)
-{
-    if ((q.x += 4) >= w) {
-        q.x = 0;
-        if ((q.y += 4) >= h) {
-            q.y = 0;
-            q.n++;
-        }
-    }
-    return q;
-}
-
-/* Addresses of size x size pixels from (y, x) of image n. Those outside point to a row of zeros, so
- * borders need no code of their own. */
-INLINE void tile_pointers(int64_t h, int64_t w, const float *x, int64_t c, int64_t n, int64_t y0,
-                          int64_t x0, int64_t size, const float *zeros, const float **e)
-{
-    const float *image = x + n * h * w * c;
-
-    for (int64_t i = 0; i < size; i++, e += size) {
-        const float *row = y0 + i >= 0 && y0 + i < h ? image + (y0 + i) * w * c : NULL;
-        for (int64_t j = 0; j < size; j++)
-            e[j] = row && x0 + j >= 0 && x0 + j < w ? row + (x0 + j) * c : zeros;
     }
 }
 
