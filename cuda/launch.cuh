@@ -119,9 +119,7 @@ template <class Join, class T> static __device__ __forceinline__ T ti_block_redu
         if (lane == 0) shared[TI_WARP] = v;
     }
     __syncthreads();
-    v = shared[TI_WARP];
-    __syncthreads(); /* all have read it */
-    return v;
+    return shared[TI_WARP]; /* the next call writes it behind a barrier of its own */
 }
 
 template <class T> static __device__ __forceinline__ T ti_warp_sum(T v)
