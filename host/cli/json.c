@@ -71,7 +71,7 @@ static void quoted(json *j, const char *text)
 static void key_of(json *j, const char *key)
 {
     if (j->comma) puts_(j, ",");
-    if (j->depth) {
+    if (j->depth && !j->line) {
         puts_(j, "\n");
         for (int i = 0; i < j->depth; i++) puts_(j, "  ");
     }
@@ -93,7 +93,7 @@ void json_open(json *j, const char *key, char bracket)
 void json_close(json *j, char bracket)
 {
     j->depth--;
-    if (j->comma) {
+    if (j->comma && !j->line) {
         puts_(j, "\n");
         for (int i = 0; i < j->depth; i++) puts_(j, "  ");
     }
@@ -127,6 +127,12 @@ void json_null(json *j, const char *key)
 {
     key_of(j, key);
     puts_(j, "null");
+}
+
+void json_raw(json *j, const char *key, const char *text)
+{
+    key_of(j, key);
+    puts_(j, text);
 }
 
 void json_real(json *j, const char *key, double value)

@@ -8,11 +8,12 @@
 #include <stdint.h>
 #include <stdio.h>
 
-typedef struct {
+typedef struct json {
     char *text; /* what was written so far; json_take hands it over */
     size_t size, room;
     int depth;
     bool comma; /* the next value needs one before it */
+    bool line;  /* all of it on one line */
 } json;
 
 /* A key is NULL inside arrays and for the outermost value. */
@@ -22,6 +23,8 @@ void json_text(json *j, const char *key, const char *value); /* NULL: null */
 void json_int(json *j, const char *key, int64_t value);
 void json_bool(json *j, const char *key, bool value);
 void json_null(json *j, const char *key);
+/* A value that is JSON already. */
+void json_raw(json *j, const char *key, const char *text);
 /* The shortest decimal that reads back as the same double. Not finite: null, and beside it
  * KEY_nonfinite: "nan", "inf" or "-inf". */
 void json_real(json *j, const char *key, double value);

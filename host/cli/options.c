@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/bench.h"
 #include "cli/out.h"
 
 #define WHOLE 0, 9e15
@@ -28,7 +29,7 @@ const option option_table[] = {
     {"epochs", 0, O_INT, V_TRAIN, true, 1, 1e9, "N", NULL, "passes over the training data"},
     {"steps", 0, O_INT, V_TRAIN, true, 1, 9e15, "N", NULL,
      "end after N steps in all, resumes counted"},
-    {"batch", 0, O_INT, V_TRAIN | V_SUMMARY | V_BENCH | V_EVAL, true, 1, 1 << 20, "N", NULL,
+    {"batch", 'b', O_INT, V_TRAIN | V_SUMMARY | V_BENCH | V_EVAL, true, 1, 1 << 20, "N", NULL,
      "images in a step"},
     {"optimizer", 0, O_CHOICE, V_TRAIN | V_SUMMARY, true, 0, 0, "adam|adamw|sgd", "adam",
      "update rule"},
@@ -63,7 +64,8 @@ const option option_table[] = {
     /* eval, predict */
     {"split", 0, O_CHOICE, V_EVAL, false, 0, 0, "test|val|train", "test", "part of the data"},
     {"top", 0, O_INT, V_PREDICT, false, 1, 1000, "K", "1", "classes to list for each image"},
-    {"format", 0, O_CHOICE, V_PREDICT, false, 0, 0, "text|csv", "text", "of the answer"},
+    {"format", 0, O_CHOICE, V_PREDICT | V_BENCH, false, 0, 0, "text|csv|md|json|jsonl", "text",
+     "of the answer: text or csv; of bench: md (text), csv, json, jsonl"},
     {"weights", 0, O_TEXT, V_EVAL | V_PREDICT, false, 0, 0, "FILE", NULL,
      "other weights than the run's best"},
     /* op */
@@ -74,9 +76,20 @@ const option option_table[] = {
      "vectors, one for each input, that multiply the second derivative"},
     {"output", 'o', O_TEXT, V_OP, false, 0, 0, "DIR", NULL, "where results are written"},
     /* bench */
-    {"warm-up", 0, O_INT, V_BENCH, false, 0, 1e6, "N", "5", "steps that are not timed"},
-    {"repeat", 0, O_INT, V_BENCH, false, 1, 1e7, "N", "10", "steps that are timed"},
-    {"seconds", 0, O_REAL, V_BENCH, false, 0, 1e6, "X", "0.5", "time at least this long"},
+    {"op", 0, O_TEXT, V_BENCH, false, 0, 0, "NAME", NULL, "only problems of this operation"},
+    {"filter", 0, O_TEXT, V_BENCH, false, 0, 0, "TEXT", NULL, "only problems that hold this text"},
+    {"problems", 0, O_TEXT, V_BENCH, false, 0, 0, "FILE|DIR", NULL,
+     "other ones than bench/problems"},
+    {"warm-up", 0, O_INT, V_BENCH, false, 0, 1e6, "N", "3", "runs that are not timed"},
+    {"repeat", 0, O_INT, V_BENCH, false, 1, 1e7, "N", "10", "samples, at least"},
+    {"seconds", 0, O_REAL, V_BENCH, false, 0, 1e6, "X", "0.3", "time a row at least this long"},
+    {"rounds", 0, O_INT, V_BENCH, false, 1, 1000, "N", "5", "passes over all rows"},
+    {"noise", 0, O_REAL, V_BENCH, false, 0, 1e6, "PERCENT", "1", "measure on above this noise"},
+    {"timeout", 0, O_REAL, V_BENCH, false, 0, 1e6, "X", "1", "seconds to wait for low noise"},
+    {"no-check", 0, O_FLAG, V_BENCH, false, 0, 0, NULL, NULL, "no comparison with ref"},
+    {"save", 0, O_TEXT, V_BENCH, false, 0, 0, "FILE", NULL, "write all samples as JSON"},
+    {"baseline", 0, O_TEXT, V_BENCH, false, 0, 0, "FILE", NULL, "compare with what --save wrote"},
+    {"force", 0, O_FLAG, V_BENCH, false, 0, 0, NULL, NULL, "compare with other hardware, too"},
     /* info */
     {"origins", 0, O_FLAG, V_INFO, false, 0, 0, NULL, NULL, "every setting and where it is from"},
     {"ops", 0, O_FLAG, V_INFO, false, 0, 0, NULL, NULL, "the names of all operations"},
@@ -259,9 +272,27 @@ static char *wrong(const option *o, const char *text)
     return NULL;
 }
 
+/* Of `bench`: each number of a list or range. */
+static char *wrong_list(const option *o, const char *text)
+{
+    int64_t *list;
+    const int n = ints_parse(text, &list);
+    char *why = n ? NULL : cli_format("\"%s\" is no number, list 1,2 or range 1..8*2", text);
+
+    for (int k = 0; k < n && !why; k++)
+        if ((double)list[k] < o->least || (double)list[k] > o->most)
+            why = cli_format("%lld is not within %.15g and %.15g", (long long)list[k], o->least,
+                             o->most);
+    free(list);
+    return why;
+}
+
 static bool put(cli *c, int i, const char *value, const char *origin)
 {
-    char *why = wrong(&option_table[i], value);
+    const option *o = &option_table[i];
+    const bool list = o->kind == O_INT && c->verb && c->verb->bit == V_BENCH &&
+                      (strchr(value, ',') || strstr(value, ".."));
+    char *why = list ? wrong_list(o, value) : wrong(o, value);
 
     if (why) {
         usage_error(c, "%s: %s", origin, why);

@@ -58,6 +58,7 @@ struct ti_plan {
     uint64_t age; /* of the arena it was bound to */
     struct ti_bound *bound;
     ti_view *views;
+    double *times; /* NULL, or what the next timed replay writes: n_line + 1 nanoseconds */
 };
 
 /* The row, plan, packs and shapes that a call was found to have, by all that they depend on. */

@@ -274,7 +274,7 @@ static tern_status run_plan(tern_program *prog, ti_plan *p, int n_in, tern_tenso
     TI_TRY(make_results(p, out));
     TI_TRY(keep(prog, p, n_in)); /* the last allocation: from here on only kernels may fail */
     ti_load_inputs(p, prog->in);
-    TI_TRY(replay(p));
+    TI_TRY(p->times ? ti_replay_timed(p) : replay(p));
     for (int i = 0; i < p->n_out; i++) {
         const ti_view from = ti_view_at(&p->out[i].m, ti_value_data(p, p->out[i].value));
 

@@ -64,6 +64,9 @@ void ti_load_inputs(const ti_plan *p, tern_tensor *const *in);
 char *ti_value_data(const ti_plan *p, int v); /* of a bound plan */
 ti_meta ti_canonical(const ti_meta *m);       /* the layout of an input's slot */
 
+/* profile.c: a replay that adds its nanoseconds, line by line, to p->times. */
+tern_status ti_replay_timed(ti_plan *p);
+
 /* program_text.c: the line's text, like snprintf; `placed`: with places. */
 size_t ti_line_text(const ti_plan *p, int i, bool placed, char *text, size_t room);
 void ti_log_plan(const ti_plan *p, const char *after, bool placed);

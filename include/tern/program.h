@@ -88,6 +88,21 @@ TERN_API int tern_program_traces(const tern_program *program);
  * name of the first tensor that is not finite. TERN_OK: all are. */
 TERN_API TERN_CHECKED tern_status tern_program_explain(tern_ctx *ctx, tern_program *program);
 
+/* A line of a program and the time that it took. Texts live as long as the program. */
+typedef struct tern_line_time {
+    const char *op, *kernel, *where; /* where: the scope, "conv1", or "" */
+    bool backward, update;           /* inside a backward walk; writes variables */
+    double ns;                       /* median */
+    double flops, bytes;             /* flops: 0 where the operation states none */
+} tern_line_time;
+/* Runs the step on `in` 1 + `times` times, for real (variables change), with a clock around each
+ * line. `line` takes up to `room` of them; *n: how many there are, *step_ns (may be NULL): the
+ * median of the whole replay with those clocks. TERN_E_STATE for eager contexts. */
+TERN_API TERN_CHECKED tern_status tern_program_profile(tern_ctx *ctx, tern_program *program,
+                                                       tern_tensor **in, int times,
+                                                       tern_line_time *line, int room, int *n,
+                                                       double *step_ns);
+
 TERN_END_DECLS
 
 #endif

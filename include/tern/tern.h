@@ -3,6 +3,7 @@
 #define TERN_TERN_H
 
 #include "tern/base.h"
+#include "tern/call.h"
 #include "tern/data.h"
 #include "tern/grad.h"
 #include "tern/io.h"
