@@ -72,15 +72,35 @@ static const char *max_rejects(const ti_work *w)
     return (int64_t)o->size[0] * o->size[1] > 256 ? "windows of more than 256 elements" : NULL;
 }
 
+/* Windows side by side: each element of dx is under one at most, and is written once. */
+static bool tiles(const pool *p)
+{
+    for (int a = 0; a < 2; a++)
+        if (p->o->pad[a] || p->o->dilation[a] != 1 || p->stride[a] != p->o->size[a]) return false;
+    return p->P * p->stride[0] <= p->H && p->Q * p->stride[1] <= p->W; /* none hangs over */
+}
+
+/* One row of windows. */
+static void tiles_row(const pool *p, int64_t row)
+{
+    const int64_t R = p->o->size[0], S = p->o->size[1], line = p->W * p->C, y = row * p->Q * p->C;
+    const int64_t x = (row / p->P * p->H + row % p->P * R) * line;
+
+    p->loops->max_tiles(p->C, p->Q, R, S, line, p->w->in[0].count - x, p->x + x, p->y + y,
+                        p->where ? p->where + y : NULL);
+}
+
 enum { SOME = 256 };
 
 static void max_rows(void *arg, int64_t from, int64_t to, int i_worker)
 {
     const pool *p = arg;
     uint8_t few[SOME];
+    const bool side_by_side = tiles(p) && !p->indices;
 
     (void)i_worker;
-    for (int64_t row = from; row < to; row++)
+    for (int64_t row = from; row < to && side_by_side; row++) tiles_row(p, row);
+    for (int64_t row = from; row < to && !side_by_side; row++)
         for (int64_t j = 0; j < p->Q; j++) {
             const int64_t i = row % p->P, y = (row * p->Q + j) * p->C;
             ti_window o;
@@ -123,14 +143,6 @@ static const char *max_d_rejects(const ti_work *w)
     if (!ti_all_f32(w)) return "takes f32";
     if (w->in[2].count < 0) return "wants the hint where";
     return w->in[2].m.type == TERN_U8 ? NULL : "windows of more than 256 elements";
-}
-
-/* Windows side by side: each element of dx is under one at most, and is written once. */
-static bool tiles(const pool *p)
-{
-    for (int a = 0; a < 2; a++)
-        if (p->o->pad[a] || p->o->dilation[a] != 1 || p->stride[a] != p->o->size[a]) return false;
-    return p->P * p->stride[0] <= p->H && p->Q * p->stride[1] <= p->W; /* none hangs over */
 }
 
 static void tiles_back(const pool *p, int64_t n)

@@ -102,8 +102,9 @@ typedef struct {
 
     /*
      * Winograd for 3x3 filters: F(4x4,3x3) with stride 1 and padding 0, 1 or 2, 36 products for
-     * 144; with stride 2 and padding 1 81 for 144. wino_fits says whether a shape is of that kind; where it says no, the others must not be
-     * called. wino_pays is a cost rule on the shape alone: is it faster than conv_*?
+     * 144; with stride 2 and padding 1, 81 for 144. wino_fits says whether a shape is of that kind;
+     * where it says no, the others must not be called. wino_pays is a cost rule on the shape alone:
+     * is it faster than conv_*?
      *
      * Errors: |error| <= wino_chain * wino_growth * u * T * largest |a| * largest |b|, and about
      * sqrt(chain) * u * the same for all practical purposes, where a, b are the operands and T the

@@ -82,6 +82,35 @@ static void max_window(int64_t n, const ti_window *o, const float *x, float *y, 
     }
 }
 
+INLINE void max_tiles_of(int64_t n, int64_t count, int64_t rows, int64_t columns, int64_t row,
+                         int64_t x_room, const float *x, float *y, uint8_t *where)
+{
+    for (int64_t j = 0; j < count; j++, x += columns * n, x_room -= columns * n, y += n)
+        for (int64_t c = 0; c < n; c += VL) {
+            const int64_t last = c + (rows - 1) * row + (columns - 1) * n;
+            const int64_t in = x_room - last >= VL ? VL : n - c, room = (count - j) * n - c;
+            vf best = some(x + c, in);
+            vi place = splat(0);
+
+            UNROLL for (int64_t i = 1; i < rows * columns; i++)
+            {
+                const vf v = some(x + c + i / columns * row + i % columns * n, in);
+                const vi wins = ((vi)(v > best) | (vi)(v != v)) & (vi)(best == best);
+                best = choose_f(wins, v, best);
+                place = choose_i(wins, splat((int32_t)i), place);
+            }
+            put(y + c, room >= VL ? VL : n - c, best);
+            if (where) bytes_of(where + j * n + c, room >= VL ? VL : n - c, place);
+        }
+}
+
+static void max_tiles(int64_t n, int64_t count, int64_t rows, int64_t columns, int64_t row,
+                      int64_t x_room, const float *x, float *y, uint8_t *where)
+{
+    if (rows == 2 && columns == 2) max_tiles_of(n, count, 2, 2, row, x_room, x, y, where);
+    else max_tiles_of(n, count, rows, columns, row, x_room, x, y, where);
+}
+
 static void max_window_back(int64_t n, const ti_window *o, const float *g, const uint8_t *where,
                             float *dx)
 {
@@ -397,6 +426,7 @@ static void drop(int64_t n, const uint32_t *bits, uint32_t cut, const float *x, 
 
 const ti_layers TI_SIMD(ti_layers) = {
     .max_window = max_window,
+    .max_tiles = max_tiles,
     .max_window_back = max_window_back,
     .max_tiles_back = max_tiles_back,
     .avg_window = avg_window,

@@ -33,6 +33,10 @@ typedef struct {
 typedef struct ti_layers {
     /* y = first largest of a window, NaN above all; where (or NULL): its position. n channels. */
     void (*max_window)(int64_t n, const ti_window *o, const float *x, float *y, uint8_t *where);
+    /* A row of `count` whole windows of rows x columns side by side, whose image rows lie `row`
+     * apart; x_room elements of x may be read. */
+    void (*max_tiles)(int64_t n, int64_t count, int64_t rows, int64_t columns, int64_t row,
+                      int64_t x_room, const float *x, float *y, uint8_t *where);
     /* dx += g where the position is `where` */
     void (*max_window_back)(int64_t n, const ti_window *o, const float *g, const uint8_t *where,
                             float *dx);
