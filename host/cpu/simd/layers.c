@@ -185,9 +185,9 @@ static void avg_window_back(int64_t n, const ti_window *o, const float *g, float
 /* Few channels: pixels enough to fill some vectors are taken as one wide one. */
 static void sums(int64_t pixels, int64_t n, const float *x, double *sum)
 {
-    enum { WIDE = 64 };
-    const int64_t each = n > 0 && n < WIDE / 2 ? WIDE / n : 1, width = each * n;
-    double wide[WIDE] = {0};
+    enum { MOST = 64 };
+    const int64_t each = n > 0 && n < MOST / 2 ? MOST / n : 1, width = each * n;
+    double wide[MOST] = {0};
 
     if (each == 1) {
         for (int64_t i = 0; i < pixels; i++, x += n)
@@ -200,60 +200,120 @@ static void sums(int64_t pixels, int64_t n, const float *x, double *sum)
     for (int64_t j = 0; j < pixels * n; j++) sum[j % n] += (double)x[j];
 }
 
-/* Channels in groups of LANES with their sums in registers, over runs of RUN pixels so that what
- * the groups share of cache lines is still there. */
-enum { LANES = 16, RUN = 64 };
+/*
+ * Channels in groups with their sums in registers, over runs of RUN pixels so that what the groups
+ * share of cache lines is still there. A group is eight channels of doubles, times as many as the
+ * registers hold; what is left over goes channel by channel. All add pixel after pixel.
+ */
+enum { LANES = 16, RUN = 64, WIDE = N_REGS == 32 ? 8 : 2 };
 
-INLINE void moments_of(int64_t pixels, int64_t n, int64_t lanes, const float *x,
+typedef float f8 __attribute__((vector_size(32)));
+typedef double d8 __attribute__((vector_size(64)));
+
+/* Macros: functions must not return vectors wider than the registers. */
+#define GET(type, x, from)                                                                         \
+    type x;                                                                                        \
+    memcpy(&x, from, sizeof x)
+#define ADD_TO(to, x)                                                                              \
+    do {                                                                                           \
+        GET(d8, old_, to);                                                                         \
+        old_ += x;                                                                                 \
+        memcpy(to, &old_, sizeof old_);                                                            \
+    } while (0)
+
+INLINE void moments_of(const int wide, int64_t pixels, int64_t n, const float *x,
                        const double *pivot, double *sum, double *squares)
 {
-    double s[LANES] = {0}, q[LANES] = {0};
+    d8 s[WIDE] = {{0}}, q[WIDE] = {{0}}, p[WIDE];
 
-    for (int64_t i = 0; i < pixels; i++)
-        for (int64_t j = 0; j < lanes; j++) {
-            const double d = (double)x[i * n + j] - pivot[j];
-            s[j] += d;
-            q[j] += d * d;
+    memcpy(p, pivot, (size_t)wide * sizeof *p);
+    for (int64_t i = 0; i < pixels; i++, x += n) {
+        UNROLL for (int k = 0; k < wide; k++)
+        {
+            GET(f8, v, x + 8 * k);
+            const d8 d = __builtin_convertvector(v, d8) - p[k];
+            s[k] += d;
+            q[k] += d * d;
         }
-    for (int64_t j = 0; j < lanes; j++) sum[j] += s[j], squares[j] += q[j];
+    }
+    UNROLL for (int k = 0; k < wide; k++)
+    {
+        ADD_TO(sum + 8 * k, s[k]);
+        ADD_TO(squares + 8 * k, q[k]);
+    }
 }
 
 static void moments(int64_t pixels, int64_t n, const float *x, const double *pivot, double *sum,
                     double *squares)
 {
-    for (int64_t i = 0; i < pixels; i += RUN)
-        for (int64_t c = 0; c < n; c += LANES) {
-            const int64_t run = min_of(RUN, pixels - i);
-            if (n - c >= LANES)
-                moments_of(run, n, LANES, x + i * n + c, pivot + c, sum + c, squares + c);
-            else moments_of(run, n, n - c, x + i * n + c, pivot + c, sum + c, squares + c);
+    for (int64_t i = 0; i < pixels; i += RUN) {
+        const int64_t run = min_of(RUN, pixels - i);
+        const float *from = x + i * n;
+        int64_t c = 0;
+
+        for (; c + 8 * WIDE <= n; c += 8 * WIDE)
+            moments_of(WIDE, run, n, from + c, pivot + c, sum + c, squares + c);
+        for (; c + 8 <= n; c += 8) moments_of(1, run, n, from + c, pivot + c, sum + c, squares + c);
+        for (; c < n; c++) {
+            double s = 0, q = 0;
+            for (int64_t j = 0; j < run; j++) {
+                const double d = (double)from[j * n + c] - pivot[c];
+                s += d;
+                q += d * d;
+            }
+            sum[c] += s;
+            squares[c] += q;
         }
+    }
 }
 
-INLINE void moments_back_of(int64_t pixels, int64_t n, int64_t lanes, const float *x,
+INLINE void moments_back_of(const int wide, int64_t pixels, int64_t n, const float *x,
                             const float *g, const float *mean, double *sum_g, double *sum_gz)
 {
-    double s[LANES] = {0}, q[LANES] = {0};
+    d8 s[WIDE] = {{0}}, q[WIDE] = {{0}};
+    f8 m[WIDE];
 
-    for (int64_t i = 0; i < pixels; i++)
-        for (int64_t j = 0; j < lanes; j++) {
-            const double own = (double)g[i * n + j];
-            s[j] += own;
-            q[j] += own * (double)(x[i * n + j] - mean[j]);
+    memcpy(m, mean, (size_t)wide * sizeof *m);
+    for (int64_t i = 0; i < pixels; i++, x += n, g += n) {
+        UNROLL for (int k = 0; k < wide; k++)
+        {
+            GET(f8, v, x + 8 * k);
+            GET(f8, w, g + 8 * k);
+            const d8 own = __builtin_convertvector(w, d8);
+            s[k] += own;
+            q[k] += own * __builtin_convertvector(v - m[k], d8);
         }
-    for (int64_t j = 0; j < lanes; j++) sum_g[j] += s[j], sum_gz[j] += q[j];
+    }
+    UNROLL for (int k = 0; k < wide; k++)
+    {
+        ADD_TO(sum_g + 8 * k, s[k]);
+        ADD_TO(sum_gz + 8 * k, q[k]);
+    }
 }
 
 static void moments_back(int64_t pixels, int64_t n, const float *x, const float *g,
                          const float *mean, double *sum_g, double *sum_gz)
 {
-    for (int64_t i = 0; i < pixels; i += RUN)
-        for (int64_t c = 0; c < n; c += LANES) {
-            const int64_t run = min_of(RUN, pixels - i), at = i * n + c;
-            if (n - c >= LANES)
-                moments_back_of(run, n, LANES, x + at, g + at, mean + c, sum_g + c, sum_gz + c);
-            else moments_back_of(run, n, n - c, x + at, g + at, mean + c, sum_g + c, sum_gz + c);
+    for (int64_t i = 0; i < pixels; i += RUN) {
+        const int64_t run = min_of(RUN, pixels - i);
+        const float *a = x + i * n, *b = g + i * n;
+        int64_t c = 0;
+
+        for (; c + 8 * WIDE <= n; c += 8 * WIDE)
+            moments_back_of(WIDE, run, n, a + c, b + c, mean + c, sum_g + c, sum_gz + c);
+        for (; c + 8 <= n; c += 8)
+            moments_back_of(1, run, n, a + c, b + c, mean + c, sum_g + c, sum_gz + c);
+        for (; c < n; c++) {
+            double s = 0, q = 0;
+            for (int64_t j = 0; j < run; j++) {
+                const double own = (double)b[j * n + c];
+                s += own;
+                q += own * (double)(a[j * n + c] - mean[c]);
+            }
+            sum_g[c] += s;
+            sum_gz[c] += q;
         }
+    }
 }
 
 static void normalise(int64_t pixels, int64_t n, const float *x, const float *mean,
