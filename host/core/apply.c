@@ -396,10 +396,14 @@ tern_status ti_apply(tern_ctx *ctx, const ti_op *op, const void *opts, int n_in,
     if (ctx->error) return ctx->error;
     if (n_in < 1 && op->n_in < 0)
         return ti_fail(ctx, TERN_E_ARGUMENT, "%s: no inputs were given", op->name);
+    if (!in && n_in > 0)
+        return ti_fail(ctx, TERN_E_ARGUMENT, "%s: the list of inputs is NULL", op->name);
     for (int i = 0; i < n_in; i++)
         if (!in[i] && !(op->n_in >= 0 && op->optional >> i & 1))
             return ti_fail(ctx, TERN_E_ARGUMENT, "%s: %s is NULL", op->name,
                            op->n_in >= 0 && op->in[i] ? op->in[i] : "an input");
+    for (int i = 0; i < n_in; i++)
+        if (in[i]) TI_TRY(ti_own(ctx, op->name, in[i]));
     ti_opts_fill(op, filled, opts);
 
     if (op->view) {

@@ -141,7 +141,11 @@ char *ti_strdup(tern_ctx *ctx, const char *text)
 }
 
 void *tern_alloc(tern_ctx *ctx, size_t bytes) { return ctx ? ti_alloc(ctx, bytes) : NULL; }
-void tern_free(tern_ctx *ctx, void *p) { ti_free(ctx, p); }
+
+void tern_free(tern_ctx *ctx, void *p)
+{
+    if (ctx) ti_free(ctx, p);
+}
 
 void ti_fail_allocation(tern_ctx *ctx, long nth, bool all)
 {
@@ -156,7 +160,8 @@ tern_status tern_on_close(tern_ctx *ctx, void (*fn)(tern_ctx *, void *), void *u
 {
     ti_closer *c;
 
-    if (ctx->error) return ctx->error;
+    if (tern_error(ctx)) return tern_error(ctx);
+    if (!fn) return ti_fail(ctx, TERN_E_ARGUMENT, "on_close: the function is NULL");
     if (!(c = ti_alloc(ctx, sizeof *c))) return ctx->error;
     *c = (ti_closer){ctx->closers, fn, user};
     ctx->closers = c;
@@ -230,7 +235,7 @@ void tern_eager_set(tern_ctx *ctx, bool on)
 
 tern_status tern_seed_set(tern_ctx *ctx, uint64_t seed)
 {
-    if (ctx->error) return ctx->error;
+    if (tern_error(ctx)) return tern_error(ctx);
     if (ctx->in_step) return ti_fail(ctx, TERN_E_STATE, "seed_set: a step is running");
     if (seed != ctx->seed) ctx->structure++;
     ctx->seed = seed;
@@ -239,7 +244,8 @@ tern_status tern_seed_set(tern_ctx *ctx, uint64_t seed)
 
 tern_status tern_threads_set(tern_ctx *ctx, int n)
 {
-    if (ctx->error) return ctx->error;
+    if (tern_error(ctx)) return tern_error(ctx);
+    if (ctx->in_step) return ti_fail(ctx, TERN_E_STATE, "threads_set: a step is running");
     if (n < 1 || n > 256)
         return ti_fail(ctx, TERN_E_ARGUMENT, "threads_set: %d is not in 1 to 256", n);
     if (!ctx->backend->threads(ctx->device, n))
@@ -251,6 +257,7 @@ tern_status tern_threads_set(tern_ctx *ctx, int n)
 
 void tern_memory_stats(tern_ctx *ctx, tern_memory *stats)
 {
+    if (!stats) return;
     *stats = (tern_memory){0};
     if (ctx && ctx->pool) ti_pool_stats(ctx->pool, stats);
 }

@@ -196,6 +196,8 @@ tern_status tern_program_explain(tern_ctx *ctx, tern_program *prog)
     if (!ctx) return TERN_E_ARGUMENT;
     if (ctx->error) return ctx->error;
     if (!prog) return ti_fail(ctx, TERN_E_ARGUMENT, "explain: the program is NULL");
+    if (prog->ctx != ctx)
+        return ti_fail(ctx, TERN_E_ARGUMENT, "explain: the program is of another context");
     if (ctx->in_step) return ti_fail(ctx, TERN_E_STATE, "explain: a step is running");
     if (!prog->kept[0].full) return ti_fail(ctx, TERN_E_STATE, "explain: run the program first");
     for (int tripped = 0; tripped < 2; tripped++) /* the run that tripped comes first */

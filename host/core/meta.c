@@ -32,7 +32,7 @@ tern_type tern_type_named(const char *name)
 {
     int t = 0;
 
-    while (t < TERN_N_TYPES && strcmp(types[t].name, name) != 0) t++;
+    while (t < TERN_N_TYPES && (!name || strcmp(types[t].name, name) != 0)) t++;
     return (tern_type)t;
 }
 
@@ -54,11 +54,17 @@ int64_t tern_count(tern_shape s)
 
 bool tern_same_shape(tern_shape a, tern_shape b)
 {
-    return a.rank == b.rank && memcmp(a.dim, b.dim, (size_t)a.rank * sizeof a.dim[0]) == 0;
+    return a.rank == b.rank && a.rank >= 0 && a.rank <= TERN_RANK &&
+           memcmp(a.dim, b.dim, (size_t)a.rank * sizeof a.dim[0]) == 0;
 }
 
 const char *tern_shape_text(char text[160], tern_shape s)
 {
+    if (!text) return "";
+    if (s.rank < 0 || s.rank > TERN_RANK) {
+        snprintf(text, 160, "[%d axes]", s.rank);
+        return text;
+    }
     int n = snprintf(text, 160, "[");
 
     for (int i = 0; i < s.rank && n < 136; i++)

@@ -210,15 +210,15 @@ bool tern_op_at(int i, tern_op_info *info)
                     best = *op;
         if (best) after = best->name;
     } while (best && i-- > 0);
-    if (best) describe(best, info);
+    if (best && info) describe(best, info);
     return best != NULL;
 }
 
 bool tern_op_named(const char *name, tern_op_info *info)
 {
-    const ti_op *op = ti_op_named(name);
+    const ti_op *op = name ? ti_op_named(name) : NULL;
 
-    if (op) describe(op, info);
+    if (op && info) describe(op, info);
     return op != NULL;
 }
 
@@ -233,12 +233,15 @@ tern_status tern_apply(tern_ctx *ctx, const char *name, const char *options, int
     if (!op)
         return ti_fail(ctx, TERN_E_ARGUMENT, "apply: there is no operation \"%.60s\"",
                        name ? name : "");
+    if ((!in && n_in > 0) || !out)
+        return ti_fail(ctx, TERN_E_ARGUMENT, "%s: the list of %s is NULL", name,
+                       out ? "inputs" : "results");
     for (int i = 0; i < op->n_out; i++) out[i] = NULL;
     if (op->n_in >= 0 ? n_in != op->n_in : n_in < 1)
         return ti_fail(ctx, TERN_E_ARGUMENT, "%s: %d inputs were given, %s%d are wanted", name,
                        n_in, op->n_in < 0 ? "at least " : "", op->n_in < 0 ? 1 : op->n_in);
     TI_TRY(ti_opts_parse(ctx, op, opts, options));
-    if (op->viewable && in[0] && !op->viewable(in[0], opts)) {
+    if (op->viewable && n_in && in[0] && !op->viewable(in[0], opts)) {
         copied = tern_copy(ctx, in[0]);
         in = &copied;
     }

@@ -434,7 +434,7 @@ static tern_status take_inputs(tern_program *prog, int n_in, tern_tensor *const 
 
     TI_TRY(room_for(prog, n_in));
     ctx->no_grad++;
-    for (int i = 0; i < n_in && !ctx->error; i++) {
+    for (int i = 0; i < n_in && !ctx->error && !ti_own(ctx, "program_run", in[i]); i++) {
         ti_meta m = prog->meta[i] = ti_canonical(&in[i]->m);
 
         m.offset = in[i]->m.offset;
@@ -528,12 +528,14 @@ tern_status tern_program_plan(tern_ctx *ctx, tern_program *prog, int n, const te
     if (ctx->error) return ctx->error;
     if (!prog || n < 0 || (n > 0 && (!shapes || !types)))
         return ti_fail(ctx, TERN_E_ARGUMENT, "program_plan: an argument is missing");
+    if (prog->ctx != ctx)
+        return ti_fail(ctx, TERN_E_ARGUMENT, "program_plan: the program is of another context");
     if (ctx->in_step) return ti_fail(ctx, TERN_E_STATE, "program_plan: a step is running");
     TI_TRY(room_for(prog, n));
     for (int i = 0; i < n; i++) {
         if ((unsigned)types[i] >= TERN_N_TYPES)
             return ti_fail(ctx, TERN_E_TYPE, "program_plan: input %d has no type", i);
-        if (tern_count(shapes[i]) < 0)
+        if (tern_count(shapes[i]) < 0 || tern_count(shapes[i]) > INT64_MAX / 16)
             return ti_fail(ctx, TERN_E_SHAPE, "program_plan: input %d cannot be %s", i,
                            tern_shape_text(text, shapes[i]));
         ti_meta m = ti_packed_meta(types[i], shapes[i]); /* images as loaders give them */

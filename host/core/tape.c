@@ -84,9 +84,10 @@ void ti_record(tern_ctx *ctx, const ti_op *op, const void *opts, int n_in, tern_
 
 tern_tensor *tern_track(tern_ctx *ctx, tern_tensor *x)
 {
-    if (x && !ctx->error && !((1u << x->m.type) & TI_STORED_FLOATS))
+    if (x && !tern_error(ctx)) ti_own(ctx, "track", x);
+    if (x && !tern_error(ctx) && !((1u << x->m.type) & TI_STORED_FLOATS))
         ti_fail(ctx, TERN_E_TYPE, "track: %s has no derivatives", tern_type_name(x->m.type));
-    ti_node *leaf = x && !ctx->error ? ti_node_new(ctx, 0, 0) : NULL;
+    ti_node *leaf = x && !tern_error(ctx) ? ti_node_new(ctx, 0, 0) : NULL;
     tern_tensor *t = leaf ? ti_tensor(ctx, &x->m, x->store, leaf, 0) : NULL;
 
     ti_node_drop(leaf);
@@ -95,7 +96,8 @@ tern_tensor *tern_track(tern_ctx *ctx, tern_tensor *x)
 
 tern_tensor *tern_detach(tern_ctx *ctx, tern_tensor *x)
 {
-    return x && !ctx->error ? ti_tensor(ctx, &x->m, x->store, NULL, 0) : NULL;
+    if (!x || tern_error(ctx) || ti_own(ctx, "detach", x)) return NULL;
+    return ti_tensor(ctx, &x->m, x->store, NULL, 0);
 }
 
 bool tern_is_tracked(const tern_tensor *x) { return x && x->node; }
@@ -290,12 +292,19 @@ tern_status tern_grads(tern_ctx *ctx, tern_tensor **d, int n_y, tern_tensor *con
 {
     walk w = {.ctx = ctx};
 
-    for (int i = 0; i < n_x; i++) d[i] = NULL;
+    for (int i = 0; d && i < n_x; i++) d[i] = NULL;
+    if (tern_error(ctx)) return tern_error(ctx);
+    if (n_y < 1 || n_x < 1 || !d || !y || !x)
+        return ti_fail(ctx, TERN_E_ARGUMENT, "grads: %s",
+                       n_y < 1 || n_x < 1 ? "no results or no inputs were given"
+                                          : "a list of tensors is NULL");
     for (int i = 0; i < n_y && !ctx->error; i++)
         if (!y[i]) return ti_fail(ctx, TERN_E_ARGUMENT, "grads: result %d is NULL", i);
+        else if (ti_own(ctx, "grads", y[i]) || (gy && gy[i] && ti_own(ctx, "grads", gy[i]))) break;
     for (int i = 0; i < n_x && !ctx->error; i++)
         if (!x[i] || !x[i]->node)
             return ti_fail(ctx, TERN_E_ARGUMENT, "grads: input %d is not tracked", i);
+        else if (ti_own(ctx, "grads", x[i])) break;
     if (ctx->error) return ctx->error;
     tern_frame_begin(ctx);
     if (!begin(&w, n_y, y)) {
@@ -357,8 +366,12 @@ static tern_status backward(tern_ctx *ctx, tern_tensor *loss, tern_var *block, i
     walk w = {.ctx = ctx, .consume = true};
     char text[160];
 
-    if (ctx->error) return ctx->error;
+    if (tern_error(ctx)) return tern_error(ctx);
     if (!loss) return ti_fail(ctx, TERN_E_ARGUMENT, "backward: the loss is NULL");
+    TI_TRY(ti_own(ctx, "backward", loss));
+    if (block && block->ctx != ctx)
+        return ti_fail(ctx, TERN_E_ARGUMENT, "backward: %s belongs to another context",
+                       block->name);
     if (tern_count(loss->m.shape) != 1)
         return ti_fail(ctx, TERN_E_SHAPE, "backward: the loss is %s, not a scalar",
                        tern_shape_text(text, loss->m.shape));
@@ -396,11 +409,10 @@ tern_status tern_backward_block(tern_ctx *ctx, tern_tensor *loss, tern_var *bloc
 tern_status tern_backward_range(tern_ctx *ctx, tern_tensor *loss, tern_var *block, int64_t from,
                                 int64_t count)
 {
-    if (ctx->error) return ctx->error;
+    if (tern_error(ctx)) return tern_error(ctx);
     if (!block || from < 0 || count < 1 || from > block->count - count)
-        return ti_fail(ctx, TERN_E_ARGUMENT, "backward: elements %lld … %lld of %s",
-                       (long long)from, (long long)(from + count),
-                       block ? block->name : "no block");
+        return ti_fail(ctx, TERN_E_ARGUMENT, "backward: %lld elements from %lld of %s",
+                       (long long)count, (long long)from, block ? block->name : "no block");
     return backward(ctx, loss, block, from, count);
 }
 

@@ -51,8 +51,19 @@ bool tern_is_packed(const tern_tensor *t) { return t && ti_is_packed(&t->m); }
 
 void tern_strides_of(const tern_tensor *t, int64_t stride[TERN_RANK])
 {
+    if (!stride) return;
     memset(stride, 0, TERN_RANK * sizeof *stride);
     if (t) memcpy(stride, t->m.stride, TERN_RANK * sizeof *stride);
+}
+
+tern_status ti_own(tern_ctx *ctx, const char *who, const tern_tensor *t)
+{
+    if (t->store->ctx == ctx) return TERN_OK;
+    return ti_fail(
+        ctx, TERN_E_ARGUMENT,
+        "%s: a tensor belongs to another context; hand its values over with tern_to_host "
+        "and tern_from_host",
+        who);
 }
 
 tern_tensor *tern_hold(tern_tensor *t)
@@ -106,7 +117,7 @@ static tern_tensor *new_from_host(tern_ctx *ctx, tern_type type, tern_shape shap
     const int64_t count = tern_count(shape);
     char text[160];
 
-    if (ctx->error) return NULL;
+    if (tern_error(ctx)) return NULL;
     if ((unsigned)type >= TERN_N_TYPES) {
         ti_fail(ctx, TERN_E_TYPE, "from_host: %d is no element type", (int)type);
         return NULL;
@@ -165,8 +176,9 @@ static tern_status on_host(tern_ctx *ctx, tern_tensor *t, const void *x, ti_view
     const char *fault;
 
     *copy = NULL;
-    if (ctx->error) return ctx->error;
+    if (tern_error(ctx)) return tern_error(ctx);
     if (!t) return ti_fail(ctx, TERN_E_ARGUMENT, "to_host: the tensor is NULL");
+    TI_TRY(ti_own(ctx, "to_host", t));
     if (!x && tern_count(t->m.shape) > 0)
         return ti_fail(ctx, TERN_E_ARGUMENT, "to_host: the host array is NULL");
     if (!t->store->data)
@@ -214,7 +226,7 @@ double tern_item(tern_ctx *ctx, tern_tensor *t)
     char text[160];
     double x = 0;
 
-    if (t && !ctx->error && tern_count(t->m.shape) != 1) {
+    if (t && !tern_error(ctx) && tern_count(t->m.shape) != 1) {
         ti_fail(ctx, TERN_E_SHAPE, "item: %s is not one element",
                 tern_shape_text(text, t->m.shape));
         return 0;

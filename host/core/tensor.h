@@ -57,6 +57,8 @@ ti_storage *ti_storage_new(tern_ctx *ctx, size_t bytes);
 /* Around bytes that stay somebody else's and outlive it. */
 ti_storage *ti_storage_wrap(tern_ctx *ctx, void *data, size_t bytes);
 void ti_storage_drop(ti_storage *s); /* NULL is legal */
+/* Fails if t, which is not NULL, was made by another context. */
+tern_status ti_own(tern_ctx *ctx, const char *who, const tern_tensor *t);
 
 /* A tensor on s, owned by the innermost frame, with references of its own to s and node. NULL: no
  * s, or no memory. */

@@ -41,11 +41,23 @@ tern_var *tern_variable(tern_ctx *ctx, const char *name, tern_type type, tern_sh
 
 static tern_status block_check(tern_ctx *ctx, const char *name, int n, tern_var *const *vars)
 {
-    if (n < 1) return ti_fail(ctx, TERN_E_ARGUMENT, "block %s: no variables were given", name);
+    int64_t total = 0;
+
+    if (!name) return ti_fail(ctx, TERN_E_ARGUMENT, "block: the name is NULL");
+    if (n < 1 || !vars)
+        return ti_fail(ctx, TERN_E_ARGUMENT, "block %s: no variables were given", name);
     for (int i = 0; i < n; i++) {
         const tern_var *v = vars[i];
 
         if (!v) return ti_fail(ctx, TERN_E_ARGUMENT, "block %s: variable %d is NULL", name, i);
+        if (v->ctx != ctx)
+            return ti_fail(ctx, TERN_E_ARGUMENT, "block %s: %s belongs to another context", name,
+                           v->name);
+        for (int k = 0; k < i; k++)
+            if (vars[k] == v)
+                return ti_fail(ctx, TERN_E_ARGUMENT, "block %s: %s was given twice", name, v->name);
+        if (__builtin_add_overflow(total, v->count, &total))
+            return ti_fail(ctx, TERN_E_SHAPE, "block %s: too many elements", name);
         if (v->type != vars[0]->type)
             return ti_fail(ctx, TERN_E_TYPE, "block %s: %s is %s, but %s is %s", name, v->name,
                            tern_type_name(v->type), vars[0]->name, tern_type_name(vars[0]->type));
@@ -64,7 +76,7 @@ tern_var *tern_block(tern_ctx *ctx, const char *name, int n, tern_var *const *va
     tern_var *b, *grads;
     tern_var **list = NULL;
 
-    if (ctx->error || block_check(ctx, name, n, vars)) return NULL;
+    if (tern_error(ctx) || block_check(ctx, name, n, vars)) return NULL;
     for (int i = 0; i < n; i++) total += vars[i]->count;
     for (int i = 0; i < n; i++)
         if (!vars[i]->leaf && (vars[i]->leaf = ti_node_new(ctx, 0, 0)) != NULL)
@@ -178,14 +190,22 @@ static tern_tensor *read_after(tern_ctx *ctx, tern_var *b, int64_t from, int64_t
     return base_range(ctx, b, from, count);
 }
 
+static tern_status own_var(tern_ctx *ctx, const char *what, const tern_var *v)
+{
+    if (v->ctx == ctx) return TERN_OK;
+    return ti_fail(ctx, TERN_E_ARGUMENT, "%s %s: the variable belongs to another context", what,
+                   v->name);
+}
+
 static tern_status check_range(tern_ctx *ctx, const char *what, const tern_var *block, int64_t from,
                                int64_t count)
 {
-    if (ctx->error) return ctx->error;
+    if (tern_error(ctx)) return tern_error(ctx);
     if (!block) return ti_fail(ctx, TERN_E_ARGUMENT, "%s: the variable is NULL", what);
+    TI_TRY(own_var(ctx, what, block));
     if (from < 0 || count < 0 || from > block->block->count - count)
-        return ti_fail(ctx, TERN_E_ARGUMENT, "%s %s: elements %lld … %lld of %lld", what,
-                       block->name, (long long)from, (long long)(from + count),
+        return ti_fail(ctx, TERN_E_ARGUMENT, "%s %s: %lld elements from %lld of %lld", what,
+                       block->name, (long long)count, (long long)from,
                        (long long)block->block->count);
     return TERN_OK;
 }
@@ -212,6 +232,7 @@ tern_tensor *tern_read(tern_ctx *ctx, tern_var *var)
         ti_fail(ctx, TERN_E_ARGUMENT, "read: the variable is NULL");
         return NULL;
     }
+    if (own_var(ctx, "read", var)) return NULL;
     var->used = true;
     tern_tensor *flat = read_range(ctx, var->block, var->offset, var->count);
     if (!flat) return NULL;
@@ -268,10 +289,11 @@ static tern_status assign_range(tern_ctx *ctx, tern_var *block, int64_t from, te
 
 tern_status tern_block_assign(tern_ctx *ctx, tern_var *block, int64_t from, tern_tensor *value)
 {
-    if (ctx->error) return ctx->error;
+    if (tern_error(ctx)) return tern_error(ctx);
     if (!value)
         return ti_fail(ctx, TERN_E_ARGUMENT, "assign %s: the value is NULL",
                        block ? block->name : "");
+    TI_TRY(ti_own(ctx, "assign", value));
     TI_TRY(check_range(ctx, "assign", block, from, tern_count(value->m.shape)));
     if (value->m.type != block->type)
         return ti_fail(ctx, TERN_E_TYPE, "assign %s: %s is not %s", block->name,
@@ -284,8 +306,9 @@ tern_status tern_assign(tern_ctx *ctx, tern_var *var, tern_tensor *value)
 {
     char a[160], b[160];
 
-    if (ctx->error) return ctx->error;
+    if (tern_error(ctx)) return tern_error(ctx);
     if (!var) return ti_fail(ctx, TERN_E_ARGUMENT, "assign: the variable is NULL");
+    TI_TRY(own_var(ctx, "assign", var));
     if (value && !tern_same_shape(value->m.shape, var->shape))
         return ti_fail(ctx, TERN_E_SHAPE, "assign %s: %s is not %s", var->name,
                        tern_shape_text(a, value->m.shape), tern_shape_text(b, var->shape));
@@ -298,8 +321,9 @@ tern_status tern_assign(tern_ctx *ctx, tern_var *var, tern_tensor *value)
 
 tern_status tern_set(tern_ctx *ctx, tern_var *var, double x)
 {
-    if (ctx->error) return ctx->error;
+    if (tern_error(ctx)) return tern_error(ctx);
     if (!var) return ti_fail(ctx, TERN_E_ARGUMENT, "set: the variable is NULL");
+    TI_TRY(own_var(ctx, "set", var));
     if (ctx->in_step)
         return ti_fail(ctx, TERN_E_STATE, "set %s: host values are set between steps", var->name);
     tern_frame_begin(ctx);
@@ -312,13 +336,13 @@ tern_status tern_set(tern_ctx *ctx, tern_var *var, double x)
 
 tern_tensor *tern_grad_of(tern_ctx *ctx, tern_var *v)
 {
-    if (!v || ctx->error || !v->has_grad) return NULL;
+    if (!v || tern_error(ctx) || !v->has_grad) return NULL;
     return tern_reshape(ctx, tern_block_read(ctx, v->block->grads, v->offset, v->count), v->shape);
 }
 
 static bool inside(const tern_var *v, int64_t from, int64_t count)
 {
-    return v->offset < from + count && v->offset + v->count > from;
+    return count > 0 && v->offset - from < count && v->offset + v->count > from;
 }
 
 bool tern_block_has_grads(tern_ctx *ctx, tern_var *block, int64_t from, int64_t count)
@@ -347,6 +371,7 @@ void tern_block_grads_clear(tern_ctx *ctx, tern_var *block, int64_t from, int64_
 {
     bool left = false;
 
+    if (!ctx || !block || block->ctx != ctx || from < 0 || count > block->count) return;
     for (int i = 0; block && i < block->n_params; i++) {
         tern_var *v = block->params[i];
         if (v->offset >= from && v->offset + v->count <= from + count) v->has_grad = false;
@@ -448,7 +473,7 @@ void tern_guard_set(tern_ctx *ctx, bool on)
 
 tern_status tern_skip_if(tern_ctx *ctx, tern_tensor *flag)
 {
-    if (ctx->error) return ctx->error;
+    if (tern_error(ctx)) return tern_error(ctx);
     if (!ctx->in_step) return ti_fail(ctx, TERN_E_STATE, "skip_if: no step is running");
     return tern_assign(ctx, ctx->skip, tern_maximum(ctx, tern_read(ctx, ctx->skip), flag));
 }

@@ -436,6 +436,11 @@ static tern_model_opts net_section(builder *b, const tern_model_opts *how)
     if (how && how->height) o.height = how->height;
     if (how && how->width) o.width = how->width;
     if (how && how->classes) o.classes = how->classes;
+    const int64_t given[] = {o.channels, o.height, o.width, o.classes};
+    for (int i = 0; i < 4; i++)
+        if (given[i] < 0 || given[i] > MOST_EXTENT)
+            tern_fail(b->ctx, TERN_E_ARGUMENT, "%.200s: images and classes: %lld is not in 1 to %d",
+                      b->s.file, (long long)given[i], MOST_EXTENT);
     if (!failed(b) && !o.height) ti_section_fail(&b->s, NULL, "height is required");
     if (!o.width) o.width = o.height;
     b->i++;

@@ -184,7 +184,7 @@ enum { N_MODELS = sizeof models / sizeof *models };
 bool tern_model_at(int i, tern_model_info *info)
 {
     if (i < 0 || i >= N_MODELS) return false;
-    *info = models[i].info;
+    if (info) *info = models[i].info;
     return true;
 }
 

@@ -241,8 +241,11 @@ tern_var *tern_module_block(tern_ctx *ctx, tern_module *m)
 
 tern_status tern_module_range(tern_ctx *ctx, tern_module *m, int64_t *from, int64_t *count)
 {
-    *from = *count = 0;
+    if (from) *from = 0;
+    if (count) *count = 0;
     if (ti_nn_need(ctx, m, "module_range") || tern_module_finish(ctx, m)) return tern_error(ctx);
+    if (!from || !count)
+        return tern_fail(ctx, TERN_E_ARGUMENT, "module_range: no room for the range");
     int first = 0;
     const tern_var *v = nth(m, true, &first);
     if (v) *from = tern_var_offset(v);

@@ -25,6 +25,7 @@ static fans fans_of(tern_shape s)
 {
     double taps = 1;
 
+    if (s.rank < 0 || s.rank > TERN_RANK) return (fans){1, 1}; /* refused when it is drawn */
     for (int i = 2; i < s.rank; i++) taps *= (double)s.dim[i];
     return (fans){(double)s.dim[1] * taps, (double)s.dim[0] * taps};
 }

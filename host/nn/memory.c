@@ -62,7 +62,8 @@ tern_status tern_plan_memory(tern_ctx *ctx, tern_memory_plan *plan, tern_module 
 {
     const tern_summary_table *t = tern_summary_rows(ctx, net, x);
 
-    *plan = (tern_memory_plan){0};
+    if (plan) *plan = (tern_memory_plan){0};
+    if (t && !plan) return tern_fail(ctx, TERN_E_ARGUMENT, "plan_memory: no room for the plan");
     if (!t) return tern_error(ctx);
     const tern_type type = tern_module_root(net)->type;
     const size_t each = tern_type_size(type);

@@ -70,6 +70,8 @@ double tern_schedule_lr(const tern_schedule *s, const tern_schedule_state *state
 {
     const double pi = 3.14159265358979323846;
 
+    if (!s) return 0;
+    if (step < 0) step = 0;
     if (step < s->warmup) return s->lr * (double)(step + 1) / (double)s->warmup;
     const int64_t i = step - s->warmup, span = s->total - s->warmup;
 
@@ -87,7 +89,7 @@ double tern_schedule_lr(const tern_schedule *s, const tern_schedule_state *state
 
 bool tern_schedule_observe(const tern_schedule *s, tern_schedule_state *state, double value)
 {
-    if (s->kind != TERN_SCHEDULE_PLATEAU) return false;
+    if (!s || !state || s->kind != TERN_SCHEDULE_PLATEAU) return false;
     const double gain = (s->threshold > 0 ? s->threshold : 1e-4) * fabs(state->best);
     const bool better = !isnan(value) && (state->seen == 0 || value < state->best - gain);
 

@@ -31,6 +31,7 @@ tern_status tern_meter_add_weighted(tern_ctx *ctx, tern_meter *m, tern_tensor *x
 {
     tern_tensor *sum, *count;
 
+    if (tern_error(ctx)) return tern_error(ctx);
     if (!m || !x) return tern_fail(ctx, TERN_E_ARGUMENT, "meter: nothing to add");
     if (tern_count(tern_shape_of(x)) != 1)
         return tern_fail(ctx, TERN_E_SHAPE, "meter: adds scalars only");
@@ -72,7 +73,7 @@ double tern_meter_mean(tern_ctx *ctx, tern_meter *m)
 {
     double value[2];
 
-    if (!m || ti_meter_get(ctx, m, value) != TERN_OK) return NAN;
+    if (!ctx || !m || ti_meter_get(ctx, m, value) != TERN_OK) return NAN;
     return value[1] > 0 ? value[0] / value[1] : NAN;
 }
 

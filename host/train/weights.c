@@ -156,13 +156,14 @@ static int by_name(const void *a, const void *b)
 
 tern_status tern_weights_hash(tern_ctx *ctx, char text[33], tern_module *net)
 {
-    tern_archive *all = net ? tern_archive_new(ctx) : NULL;
+    tern_archive *all = net && text ? tern_archive_new(ctx) : NULL;
     const tern_array **sorted = NULL;
     tern_hash *hash = NULL;
     int n;
 
-    text[0] = '\0';
-    if (!net) return tern_fail(ctx, TERN_E_ARGUMENT, "weights_hash: no module");
+    if (text) text[0] = '\0';
+    if (!net || !text)
+        return tern_fail(ctx, TERN_E_ARGUMENT, "weights_hash: no %s", net ? "text" : "module");
     if (!all || put_all(ctx, net, all) != TERN_OK) goto out;
     n = tern_archive_count(all);
     sorted = tern_alloc(ctx, ((size_t)n + 1) * sizeof *sorted);
