@@ -24,6 +24,7 @@ static const struct {
     {"resnet18", 11173962},
     /* 270,256 in filters (2,560 of them in shortcuts), 1,568 in norms, 650 */
     {"resnet20", 272474},
+    {"lstm-rows", 82186},
 };
 
 Test(models, by_name)

@@ -1,6 +1,7 @@
 /*
  * bench_model.c - `tern bench model`: whole training steps (forward, loss, backward, Adam) on made
- * images; labels rotate. The program is planned before the clock starts.
+ * images; labels rotate. The program is planned before the clock starts. Besides the models by name
+ * there are lstm and gru: sequences of 64 steps, one label a step.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,14 +13,14 @@
 #include "cli/session.h"
 #include "cli/verbs.h"
 
-enum { N_LABELS = 8 };
+enum { N_LABELS = 8, STEPS = 64, FEATURES = 128, STATE = 256, CLASSES = 128 };
 
 typedef struct {
     tern_ctx *ctx;
     tern_module *net;
     tern_optim *opt;
-    tern_model_opts size;
-    int64_t batch;
+    int64_t batch, classes;
+    tern_shape x, y; /* of a batch, of its labels */
     tern_program *program;
     tern_tensor *images, *labels[N_LABELS];
     double *ms;
@@ -40,28 +41,28 @@ static tern_status step(tern_ctx *ctx, tern_tensor **result_of, tern_tensor **in
 static tern_status make_inputs(timed *b)
 {
     tern_ctx *ctx = b->ctx;
-    const tern_shape x = {4, {b->batch, b->size.channels, b->size.height, b->size.width}};
     const int64_t zero = 0;
-    tern_tensor *counter;
+    tern_tensor *counter, *x;
     tern_random_opts o = {.seed = (int64_t)tern_seed(ctx),
                           .purpose = tern_purpose("bench.images"),
-                          .rank = 4,
+                          .rank = b->x.rank,
                           .type = TERN_F32,
                           .a = 0,
                           .b = 1};
-    int64_t *label = cli_alloc((size_t)b->batch * sizeof *label);
+    int64_t *label = cli_alloc((size_t)b->y.dim[0] * sizeof *label);
     unsigned long long state = tern_seed(ctx) * 2 + 1;
 
-    memcpy(o.dim, x.dim, sizeof o.dim);
+    memcpy(o.dim, b->x.dim, sizeof o.dim);
     tern_frame_begin(ctx);
     counter = tern_from_host(ctx, TERN_I64, &zero, (tern_shape){0});
-    b->images = tern_hold(tern_channels_last(ctx, tern_normal(ctx, counter, &o)));
+    x = tern_normal(ctx, counter, &o);
+    b->images = tern_hold(b->x.rank == 4 ? tern_channels_last(ctx, x) : x);
     for (int k = 0; k < N_LABELS; k++) {
-        for (int64_t i = 0; i < b->batch; i++) {
+        for (int64_t i = 0; i < b->y.dim[0]; i++) {
             state = state * 6364136223846793005ull + 1442695040888963407ull;
-            label[i] = (int64_t)((state >> 33) % (unsigned long long)b->size.classes);
+            label[i] = (int64_t)((state >> 33) % (unsigned long long)b->classes);
         }
-        b->labels[k] = tern_hold(tern_from_host(ctx, TERN_I64, label, (tern_shape){1, {b->batch}}));
+        b->labels[k] = tern_hold(tern_from_host(ctx, TERN_I64, label, b->y));
     }
     tern_frame_end(ctx);
     free(label);
@@ -83,8 +84,7 @@ static double one(timed *b, int i)
 
 static tern_status measure(cli *c, timed *b)
 {
-    const tern_shape shapes[] = {{4, {b->batch, b->size.channels, b->size.height, b->size.width}},
-                                 {1, {b->batch}}};
+    const tern_shape shapes[] = {b->x, b->y};
     const int64_t warm = cli_int(c, "warm-up"), least = cli_int(c, "repeat");
     const double seconds = cli_real(c, "seconds");
     double began;
@@ -168,24 +168,61 @@ static void tell(cli *c, timed *b, const char *model)
 
 static tern_status plan(timed *b)
 {
-    const tern_shape x = {4, {b->batch, b->size.channels, b->size.height, b->size.width}};
     tern_memory_plan p;
 
-    if (tern_plan_memory(b->ctx, &p, b->net, b->opt, x) != TERN_OK) return tern_error(b->ctx);
+    if (tern_plan_memory(b->ctx, &p, b->net, b->opt, b->x) != TERN_OK) return tern_error(b->ctx);
     b->planned = p.train_total;
     tern_memory_peak_reset(b->ctx);
     return TERN_OK;
 }
 
+/* [T,N,K] -> [TN,K], for the loss */
+static tern_tensor *merge_steps(tern_ctx *ctx, tern_module *m, tern_tensor *x)
+{
+    const tern_shape s = tern_shape_of(x);
+
+    (void)m;
+    return tern_reshape(ctx, x, (tern_shape){2, {s.dim[0] * s.dim[1], s.dim[2]}});
+}
+
+/* A recurrent layer, a linear one for each step. */
+static tern_module *sequence_net(timed *b, bool lstm)
+{
+    tern_ctx *ctx = b->ctx;
+
+    b->x = (tern_shape){3, {STEPS, b->batch, FEATURES}};
+    b->y = (tern_shape){1, {STEPS * b->batch}};
+    b->classes = CLASSES;
+    return tern_sequential(
+        ctx, (tern_module *[]){lstm ? tern_nn_lstm(ctx, FEATURES, STATE, NULL)
+                                    : tern_nn_gru(ctx, FEATURES, STATE, NULL),
+                               tern_nn_linear(ctx, STATE, CLASSES, NULL),
+                               tern_module_new(ctx, "merge", merge_steps, NULL, 0), NULL});
+}
+
+static tern_module *image_net(timed *b, cli *c, const char *model, int *status)
+{
+    tern_model_opts how, got = {0};
+
+    *status = EXIT_USAGE;
+    if (!net_size(c, &how)) return NULL;
+    tern_module *net = net_open(b->ctx, model, &how, &got, status);
+    b->x = (tern_shape){4, {b->batch, got.channels, got.height, got.width}};
+    b->y = (tern_shape){1, {b->batch}};
+    b->classes = got.classes;
+    return net;
+}
+
 static int run(cli *c, timed *b, const char *model)
 {
-    tern_model_opts how;
-    int status;
+    int status = EXIT_FAILED;
 
-    if (!net_size(c, &how)) return EXIT_USAGE;
-    b->net = net_open(b->ctx, model, &how, &b->size, &status);
-    if (!b->net) return status;
     b->batch = cli_given(c, "batch") ? cli_int(c, "batch") : 64;
+    if (strcmp(model, "lstm") == 0 || strcmp(model, "gru") == 0) {
+        b->net = sequence_net(b, *model == 'l');
+        if (!b->net) return session_failed(b->ctx, NULL);
+    } else b->net = image_net(b, c, model, &status);
+    if (!b->net) return status;
     b->opt = tern_adam(b->ctx, b->net, NULL);
     if (b->opt && plan(b) == TERN_OK && measure(c, b) == TERN_OK) tell(c, b, model);
     tern_drop(b->images);

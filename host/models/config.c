@@ -13,10 +13,11 @@
 
 typedef enum { ACT_NONE, ACT_RELU, ACT_TANH, ACT_SIGMOID, ACT_LEAKY, ACT_ELU, ACT_GELU } act;
 
-/* What leaves a layer: c×h×w, or c features. */
+/* What leaves a layer: c×h×w; or c features; or a sequence of h steps of w features (c is 1). */
 typedef struct {
     bool flat;
     int64_t c, h, w;
+    bool sequence;
 } extent;
 
 enum { MOST_PARTS = 2048, MOST_DEPTH = 16, MOST_EXTENT = 1 << 20 };
@@ -121,9 +122,12 @@ static void add_named(builder *b, tern_module *m)
 
 static bool need_image(builder *b)
 {
-    if (!b->now.flat) return true;
-    ti_section_fail(&b->s, NULL, "images are wanted here, but %lld features arrive",
-                    (long long)b->now.c);
+    if (!b->now.flat && !b->now.sequence) return true;
+    if (b->now.sequence)
+        ti_section_fail(&b->s, NULL, "images are wanted here, but a sequence arrives");
+    else
+        ti_section_fail(&b->s, NULL, "images are wanted here, but %lld features arrive",
+                        (long long)b->now.c);
     return false;
 }
 
@@ -131,7 +135,7 @@ static void flatten(builder *b)
 {
     if (b->now.flat) return;
     add(b, tern_nn_flatten(b->ctx));
-    b->now = (extent){true, b->now.c * b->now.h * b->now.w, 1, 1};
+    b->now = (extent){true, b->now.c * b->now.h * b->now.w, 1, 1, false};
 }
 
 /* One axis behind a window, or a failure. */
@@ -250,7 +254,7 @@ static void dense(builder *b)
 
 static void batch_norm(builder *b)
 {
-    if (ti_section_keys(&b->s, "name eps momentum")) return;
+    if (ti_section_keys(&b->s, "name eps momentum") || (b->now.sequence && !need_image(b))) return;
     const tern_batch_norm_opts o = {true, true, ti_section_real(&b->s, "eps", 1e-5, 0, 1),
                                     ti_section_real(&b->s, "momentum", 0.1, 0, 1)};
     if (!failed(b)) add_named(b, tern_nn_batch_norm(b->ctx, b->now.c, &o));
@@ -261,9 +265,54 @@ static void layer_norm(builder *b)
     if (ti_section_keys(&b->s, "name eps")) return;
     const tern_nn_layer_norm_opts o = {.has_eps = 1,
                                        .eps = ti_section_real(&b->s, "eps", 1e-5, 0, 1)};
-    const tern_shape shape =
-        b->now.flat ? (tern_shape){1, {b->now.c}} : (tern_shape){3, {b->now.c, b->now.h, b->now.w}};
+    const tern_shape shape = b->now.flat       ? (tern_shape){1, {b->now.c}}
+                             : b->now.sequence ? (tern_shape){1, {b->now.w}}
+                                               : (tern_shape){3, {b->now.c, b->now.h, b->now.w}};
     if (!failed(b)) add_named(b, tern_nn_layer_norm(b->ctx, shape, &o));
+}
+
+/* [rnn], [lstm], [gru]: images are read row by row. With sequence=1 all steps leave, not only the
+ * last one's state. */
+static void recurrent(builder *b)
+{
+    const bool gru = is(b, "gru", NULL), lstm = is(b, "lstm", NULL);
+    tern_nn_rnn_opts o = {.batch_first = 1};
+
+    if (ti_section_keys(&b->s, gru ? "name units layers bidirectional sequence dropout bias init "
+                                     "reset_before"
+                               : lstm
+                                   ? "name units layers bidirectional sequence dropout bias init "
+                                     "forget_bias"
+                                   : "name units layers bidirectional sequence dropout bias init "
+                                     "activation"))
+        return;
+    const int64_t h = ti_section_int(&b->s, "units", 0, 1, MOST_EXTENT);
+    o.layers = (int)ti_section_int(&b->s, "layers", 1, 1, 64);
+    o.bidirectional = ti_section_flag(&b->s, "bidirectional", false);
+    o.last = !ti_section_flag(&b->s, "sequence", false);
+    o.dropout = ti_section_real(&b->s, "dropout", 0, 0, 0.9999);
+    o.no_bias = !ti_section_flag(&b->s, "bias", true);
+    o.reset_before = gru && ti_section_flag(&b->s, "reset_before", false);
+    o.has_forget_bias = lstm && tern_config_find(b->s.at, "forget_bias") != NULL;
+    o.forget_bias = ti_section_real(&b->s, "forget_bias", 0, -100, 100);
+    o.weight_ih = initial(b);
+    const act a = lstm || gru ? ACT_NONE : activation(b, ACT_TANH);
+    if (!failed(b) && a != ACT_NONE && a != ACT_TANH && a != ACT_RELU)
+        ti_section_fail(&b->s, tern_config_find(b->s.at, "activation"), "tanh or relu is wanted");
+    if (!failed(b) && !h) ti_section_fail(&b->s, NULL, "units are required");
+    if (!failed(b) && b->now.flat)
+        ti_section_fail(&b->s, NULL,
+                        "images or a sequence are wanted here, but %lld features "
+                        "arrive",
+                        (long long)b->now.c);
+    if (failed(b)) return;
+    o.act = fused(a);
+    if (!b->now.sequence) add(b, tern_nn_rows(b->ctx));
+    const int64_t d = b->now.c * b->now.w, out = o.bidirectional ? 2 * h : h;
+    add_named(b, lstm  ? tern_nn_lstm(b->ctx, d, h, &o)
+                 : gru ? tern_nn_gru(b->ctx, d, h, &o)
+                       : tern_nn_rnn(b->ctx, d, h, &o));
+    b->now = o.last ? (extent){true, out, 1, 1, false} : (extent){false, 1, b->now.h, out, true};
 }
 
 static void dropout(builder *b)
@@ -296,11 +345,13 @@ static void wrap(builder *b, int first, extent from, act a)
         ti_section_fail(&b->s, NULL, "there is no layer that it could go around");
         return;
     }
-    if (from.flat != to.flat || (from.flat && from.c != to.c)) {
+    if (from.flat != to.flat || from.sequence != to.sequence || (from.flat && from.c != to.c) ||
+        (from.sequence && from.w != to.w)) {
         ti_section_fail(&b->s, NULL,
                         "what enters (%lld features) and what leaves (%lld) do not add "
                         "up",
-                        (long long)from.c, (long long)to.c);
+                        (long long)(from.sequence ? from.w : from.c),
+                        (long long)(to.sequence ? to.w : to.c));
         return;
     }
     if (from.c != to.c || from.h != to.h || from.w != to.w) { /* a 1×1 convolution fits them */
@@ -387,6 +438,7 @@ static void layer(builder *b, int depth)
     else if (is(b, "maxpool", NULL)) pool(b, true);
     else if (is(b, "avgpool", NULL)) pool(b, false);
     else if (is(b, "dense", "connected")) dense(b);
+    else if (is(b, "lstm", "gru") || is(b, "rnn", NULL)) recurrent(b);
     else if (is(b, "batchnorm", NULL)) batch_norm(b);
     else if (is(b, "layernorm", NULL)) layer_norm(b);
     else if (is(b, "activation", NULL)) activate(b);
@@ -452,6 +504,8 @@ static tern_module *finish(builder *b, tern_model_opts *o)
     if (failed(b)) return NULL;
     b->s.at = tern_config_at(b->config, tern_config_count(b->config) - 1);
     if (b->n == 0) ti_section_fail(&b->s, NULL, "there are no layers");
+    else if (b->now.sequence)
+        ti_section_fail(&b->s, NULL, "the net ends in a sequence; [flatten] or [dense] comes last");
     else if (!b->now.flat)
         ti_section_fail(&b->s, NULL,
                         "the net ends in images of %lldx%lldx%lld; [avgpool], [flatten] "

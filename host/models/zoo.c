@@ -165,6 +165,18 @@ static tern_module *resnet20(tern_ctx *ctx, const tern_model_opts *o)
     return resnet(ctx, o, 16, 3, 3);
 }
 
+/* An image read row by row. */
+static tern_module *lstm_rows(tern_ctx *ctx, const tern_model_opts *o)
+{
+    list l = {.ctx = ctx};
+
+    add(&l, tern_nn_rows(ctx));
+    add(&l, tern_nn_lstm(ctx, o->channels * o->width, 128,
+                         &(tern_nn_rnn_opts){.batch_first = 1, .last = 1}));
+    dense(&l, 128, o->classes, TERN_ACT_NONE);
+    return seal(&l);
+}
+
 static const struct {
     tern_model_info info;
     tern_module *(*make)(tern_ctx *ctx, const tern_model_opts *o);
@@ -178,6 +190,8 @@ static const struct {
      resnet18},
     {{"resnet20", "ResNet-20 for CIFAR; 1x1 convolutions as shortcuts (option B)", {3, 32, 32, 10}},
      resnet20},
+    {{"lstm-rows", "LSTM of 128 that reads an image row by row, a dense layer", {1, 28, 28, 10}},
+     lstm_rows},
 };
 enum { N_MODELS = sizeof models / sizeof *models };
 

@@ -139,7 +139,8 @@ static tern_status draw(tern_module *m, ti_slot *s)
 {
     tern_ctx *ctx = m->ctx;
 
-    if (s->init.kind == TERN_INIT_CONSTANT) return tern_set(ctx, s->var, s->init.a);
+    if (s->init.kind == TERN_INIT_CONSTANT && !s->init.count)
+        return tern_set(ctx, s->var, s->init.a);
     char *name = origin(m, tern_var_name(s->var));
     tern_frame_begin(ctx);
     tern_tensor *value = name ? tern_init_draw(ctx, name, s->type, s->shape, &s->init) : NULL;

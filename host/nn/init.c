@@ -117,6 +117,10 @@ tern_status ti_nn_init_check(tern_ctx *ctx, const char *name, tern_shape shape, 
         what = "uniform: a is below b";
     else if (o->kind == TERN_INIT_NORMAL && o->b < 0)
         what = "normal: the deviation is not negative";
+    else if (o->count < 0 ||
+             (o->count > 0 && (shape.rank < 1 || o->from < 0 || o->from > shape.dim[0] - o->count)))
+        what = "from and count lie within the first axis";
+    else if (!isfinite(o->value)) what = "value is finite";
     if (what) return tern_fail(ctx, TERN_E_ARGUMENT, "initial values of %s: %s", name, what);
     if (o->kind != TERN_INIT_CONSTANT && o->kind != TERN_INIT_UNIFORM &&
         o->kind != TERN_INIT_NORMAL && shape.rank < 2)
@@ -125,18 +129,11 @@ tern_status ti_nn_init_check(tern_ctx *ctx, const char *name, tern_shape shape, 
     return tern_error(ctx);
 }
 
-tern_tensor *tern_init_draw(tern_ctx *ctx, const char *name, tern_type type, tern_shape shape,
-                            const tern_init *init)
+static tern_tensor *draw(tern_ctx *ctx, const char *name, tern_type type, tern_shape shape,
+                         tern_init o)
 {
-    const tern_init o = init ? *init : (tern_init){0};
     const bool normal = o.kind == TERN_INIT_NORMAL;
 
-    if (tern_error(ctx)) return NULL;
-    if (!name || (o.kind != TERN_INIT_CONSTANT && type != TERN_F32 && type != TERN_F64)) {
-        tern_fail(ctx, TERN_E_ARGUMENT, "initial values: they have a name, and are f32 or f64");
-        return NULL;
-    }
-    if (ti_nn_init_check(ctx, name, shape, &o)) return NULL;
     if (o.kind == TERN_INIT_CONSTANT) return tern_fill(ctx, type, shape, o.a);
     if (normal || o.kind == TERN_INIT_UNIFORM)
         return random(ctx, normal, name, type, shape, o.a, o.a == 0 && o.b == 0 ? 1 : o.b);
@@ -156,4 +153,36 @@ tern_tensor *tern_init_draw(tern_ctx *ctx, const char *name, tern_type type, ter
     case TERN_INIT_ORTHOGONAL: return orthogonal(ctx, name, type, shape, gain);
     default: return random(ctx, false, name, type, shape, -plain, plain);
     }
+}
+
+/* x with `count` slices of axis 0 from `from` on set to the value. */
+static tern_tensor *with_value(tern_ctx *ctx, tern_tensor *x, const tern_init *o)
+{
+    const tern_shape s = tern_shape_of(x);
+    const int64_t end = o->from + o->count;
+    tern_shape middle = s;
+    tern_tensor *part[3];
+    int n = 0;
+
+    middle.dim[0] = o->count;
+    if (o->from > 0) part[n++] = tern_slice(ctx, x, &(tern_slice_opts){.count = o->from});
+    part[n++] = tern_fill(ctx, tern_type_of(x), middle, o->value);
+    if (end < s.dim[0])
+        part[n++] = tern_slice(ctx, x, &(tern_slice_opts){.from = end, .count = s.dim[0] - end});
+    return tern_concat(ctx, n, part, 0);
+}
+
+tern_tensor *tern_init_draw(tern_ctx *ctx, const char *name, tern_type type, tern_shape shape,
+                            const tern_init *init)
+{
+    const tern_init o = init ? *init : (tern_init){0};
+
+    if (tern_error(ctx)) return NULL;
+    if (!name || (o.kind != TERN_INIT_CONSTANT && type != TERN_F32 && type != TERN_F64)) {
+        tern_fail(ctx, TERN_E_ARGUMENT, "initial values: they have a name, and are f32 or f64");
+        return NULL;
+    }
+    if (ti_nn_init_check(ctx, name, shape, &o)) return NULL;
+    tern_tensor *x = draw(ctx, name, type, shape, o);
+    return x && o.count > 0 ? with_value(ctx, x, &o) : x;
 }

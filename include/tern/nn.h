@@ -41,8 +41,10 @@ typedef enum {
 typedef struct tern_init {
     int kind; /* tern_init_kind */
     double a, b;
-    double gain; /* 0: sqrt(2) for He, 1 for the others                            */
-    int fan_out; /* He only: 1 divides by fan_out instead of fan_in                */
+    double gain;         /* 0: sqrt(2) for He, 1 for the others                            */
+    int fan_out;         /* He only: 1 divides by fan_out instead of fan_in                */
+    int64_t from, count; /* along axis 0: these start with `value`; count 0: none  */
+    double value;
 } tern_init;
 /*
  * Initial values as a tensor: a function of (seed, name, element). fan_in is the product of all
@@ -225,5 +227,7 @@ TERN_API TERN_CHECKED tern_status tern_plan_memory(tern_ctx *ctx, tern_memory_pl
                                                    tern_module *net, tern_optim *opt, tern_shape x);
 
 TERN_END_DECLS
+
+#include "tern/nn_rnn.h"
 
 #endif
