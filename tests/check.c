@@ -7,8 +7,26 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 const char *const tc_devices[] = {"cpu", "ref", NULL};
+
+bool tc_has(const char *device)
+{
+    const char *require = getenv("TERN_REQUIRE_GPU");
+    tern_ctx *ctx = NULL;
+    const bool there = tern_open(&ctx, device) == TERN_OK;
+
+    if (!there) {
+        fprintf(stderr, "SKIPPED: %s\n", tern_error_text(ctx));
+        cr_assert(!require || strcmp(require, "1") != 0 || strcmp(device, "cuda") != 0, "%s",
+                  tern_error_text(ctx));
+    }
+    tern_error_clear(ctx);
+    cr_assert(tern_close(ctx) == TERN_OK);
+    if (!there) cr_skip_test("no %s device", device);
+    return there;
+}
 
 tern_ctx *tc_open(const char *device)
 {

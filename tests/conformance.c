@@ -132,12 +132,26 @@ static void conform(const char *device, tern_type type, bool strided)
     tc_close(r.ref);
 }
 
+/* The same where the device is there. */
+static void conform_if(const char *device, tern_type type, bool strided)
+{
+    if (tc_has(device)) conform(device, type, strided);
+}
+
 Test(conformance, cpu_f32) { conform("cpu", TERN_F32, false); }
 Test(conformance, cpu_f32_strided) { conform("cpu", TERN_F32, true); }
 Test(conformance, cpu_f64) { conform("cpu", TERN_F64, false); }
 Test(conformance, cpu_f64_strided) { conform("cpu", TERN_F64, true); }
 Test(conformance, ref_f32) { conform("ref", TERN_F32, false); }
 Test(conformance, ref_f32_strided) { conform("ref", TERN_F32, true); }
+Test(conformance, simt_f32) { conform_if("simt", TERN_F32, false); }
+Test(conformance, simt_f32_strided) { conform_if("simt", TERN_F32, true); }
+Test(conformance, simt_f64) { conform_if("simt", TERN_F64, false); }
+Test(conformance, simt_f64_strided) { conform_if("simt", TERN_F64, true); }
+Test(conformance, cuda_f32) { conform_if("cuda", TERN_F32, false); }
+Test(conformance, cuda_f32_strided) { conform_if("cuda", TERN_F32, true); }
+Test(conformance, cuda_f64) { conform_if("cuda", TERN_F64, false); }
+Test(conformance, cuda_f64_strided) { conform_if("cuda", TERN_F64, true); }
 
 /* ---- Threads: equal bits for any number ---- */
 

@@ -88,6 +88,7 @@ function included(name, angle,    first, target, n, list, i) {
 # host/ops/x.c defines ti_ops_x, public functions, and what core/op.h or a header of host/ops says
 # that it shares (known at the end only); a kernel file defines its row list and nothing else.
 function one_list(code,    name) {
+    if (code ~ /^template <[^>]*> static/) return # of .cu files
     if (code !~ /^[A-Za-z_]/ || code ~ /^(static|typedef|struct|enum|union|extern|_Static_assert)/)
         if (code !~ /^(struct|enum|union) [a-z_0-9]+ [*a-z]/) return
     if (index(code, list_name) && code ~ /[[(]/ && code ~ /=/) {

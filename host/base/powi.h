@@ -6,8 +6,14 @@
 
 #include <stdint.h>
 
+#ifdef __CUDACC__
+#define TI_POWI_ON __host__ __device__
+#else
+#define TI_POWI_ON
+#endif
+
 /* x to the power n; 1 for n <= 0. Within about 2 log2(n) roundings. */
-static inline double ti_powi(double x, int64_t n)
+static inline TI_POWI_ON double ti_powi(double x, int64_t n)
 {
     double y = 1;
 

@@ -312,7 +312,7 @@ static tern_status run_now(tern_ctx *ctx, const ti_call *c, const ti_choice *how
     char why[400];
 
     if (c->n_in > TI_FEW && !(v = ti_alloc(ctx, (size_t)c->n_in * sizeof *v))) return ctx->error;
-    if (how->scratch > sizeof small) {
+    if (how->scratch > (ctx->backend->host_memory ? sizeof small : 0)) {
         block = ti_may_allocate(ctx) ? ti_pool_alloc(ctx->pool, how->scratch, 0, "scratch") : NULL;
         w.scratch = block ? block->data : NULL;
         if (!block) {

@@ -1,0 +1,300 @@
+/*
+ * backend.c - a CUDA device: its memory, its one stream, copies through pinned staging buffers, and
+ * how its failures reach the context.
+ *
+ * All work of a context goes through one stream, in order. A failure stays: memory is then refused,
+ * downloads give zeros, and sync tells what happened and which op was launched last. The simt
+ * plug-in is this very file beside an emulated CUDA runtime.
+ */
+#include "backend.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef TI_SIMT
+static const char backend_name[] = "simt";
+#else
+static const char backend_name[] = "cuda";
+#endif
+
+enum { WHY = 200, OLDEST = 75 };
+static const size_t stage_bytes = (size_t)4 << 20;
+
+void ti_cuda_check(ti_device *d, cudaError_t e, const char *what)
+{
+    if (e == cudaSuccess || d->failed[0]) return;
+    snprintf(d->failed, sizeof d->failed, "%.100s (%.40s), noticed in %.40s", cudaGetErrorString(e),
+             cudaGetErrorName(e), what);
+}
+
+/* ---- Opening ---- */
+
+/* "cuda" is "cuda:0". -1: no number. */
+static int index_of(const char *name)
+{
+    const char *digits = strchr(name, ':');
+    char *end;
+
+    if (!digits) return 0;
+    const long index = strtol(digits + 1, &end, 10);
+    return end == digits + 1 || *end || index < 0 || index > 1000 ? -1 : (int)index;
+}
+
+static bool check(cudaError_t e, char *why)
+{
+    if (e != cudaSuccess)
+        snprintf(why, WHY, "%.120s (%.40s)", cudaGetErrorString(e), cudaGetErrorName(e));
+    return e == cudaSuccess;
+}
+
+/* There is such a device, and it can run what is in here. */
+static bool usable(int index, char *why)
+{
+    int n = 0, driver = 0;
+    const cudaError_t e = cudaGetDeviceCount(&n);
+
+    if (e == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess && driver)
+        snprintf(why, WHY, "the NVIDIA driver is made for CUDA %d.%d, %d.%d is needed",
+                 driver / 1000, driver % 100 / 10, CUDART_VERSION / 1000,
+                 CUDART_VERSION % 100 / 10);
+    else if (check(e, why) && (index < 0 || index >= n))
+        snprintf(why, WHY, "there are %d CUDA devices, numbered from 0", n);
+    else if (e == cudaSuccess) return true;
+    (void)cudaGetLastError();
+    return false;
+}
+
+static bool open_stream(ti_device *d, char *why)
+{
+    if (!check(cudaSetDevice(d->index), why) ||
+        !check(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking), why) ||
+        !check(cudaMalloc((void **)&d->fault, sizeof *d->fault), why) ||
+        !check(cudaMemsetAsync(d->fault, 0, sizeof *d->fault, d->stream), why))
+        return false;
+    for (int i = 0; i < TI_STAGES; i++)
+        if (!check(cudaHostAlloc((void **)&d->stage[i].data, stage_bytes, cudaHostAllocDefault),
+                   why) ||
+            !check(cudaEventCreateWithFlags(&d->stage[i].done, cudaEventDisableTiming), why))
+            return false;
+    return true;
+}
+
+static bool look_at(ti_device *d, char *why)
+{
+    int major = 0, minor = 0;
+
+    if (!check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, d->index), why) ||
+        !check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, d->index), why) ||
+        !check(cudaDeviceGetAttribute(&d->n_processors, cudaDevAttrMultiProcessorCount, d->index),
+               why))
+        return false;
+#ifdef TI_SIMT
+    snprintf(d->isa, sizeof d->isa, "simt");
+#else
+    snprintf(d->isa, sizeof d->isa, "sm_%d%d", major % 100, minor % 100);
+#endif
+    if (major * 10 + minor >= OLDEST) return true;
+    snprintf(why, WHY, "device %d is of compute capability %d.%d; the oldest supported is 7.5",
+             d->index, major, minor);
+    return false;
+}
+
+static void cuda_close(ti_device *d)
+{
+    (void)cudaSetDevice(d->index);
+    if (d->stream) (void)cudaStreamSynchronize(d->stream);
+    for (int i = 0; i < TI_STAGES; i++) {
+        if (d->stage[i].done) (void)cudaEventDestroy(d->stage[i].done);
+        if (d->stage[i].data) (void)cudaFreeHost(d->stage[i].data);
+    }
+    if (d->fault) (void)cudaFree(d->fault);
+    if (d->stream) (void)cudaStreamDestroy(d->stream);
+    (void)cudaGetLastError();
+    free(d);
+}
+
+static ti_device *cuda_open(const char *name, int n_threads, const char *disabled, char *why)
+{
+    const int index = index_of(name);
+    ti_device *d;
+
+    (void)disabled;
+    if (!usable(index, why)) return NULL;
+    if (!(d = calloc(1, sizeof *d))) {
+        strcpy(why, "out of host memory");
+        return NULL;
+    }
+    d->index = index;
+    d->n_threads = n_threads;
+    if (look_at(d, why) && open_stream(d, why)) return d;
+    cuda_close(d);
+    return NULL;
+}
+
+/* ---- Memory ---- */
+
+static void *cuda_alloc(void *user, size_t bytes)
+{
+    ti_device *d = user;
+    void *p = NULL;
+
+    if (d->failed[0] || cudaSetDevice(d->index) != cudaSuccess) return NULL;
+    if (cudaMalloc(&p, bytes) == cudaSuccess) return p;
+    (void)cudaGetLastError(); /* else the next launch reports it */
+    return NULL;
+}
+
+/* The pool frees what earlier work of the stream may still use. */
+static void cuda_free(void *user, void *p, size_t bytes)
+{
+    ti_device *d = user;
+
+    (void)bytes;
+    (void)cudaSetDevice(d->index);
+    ti_cuda_check(d, cudaStreamSynchronize(d->stream), "free");
+    ti_cuda_check(d, cudaFree(p), "free");
+}
+
+static ti_memory cuda_memory(ti_device *d) { return (ti_memory){cuda_alloc, cuda_free, d}; }
+
+/* ---- Copies ---- */
+
+/* A staging buffer that no copy uses any more. */
+static int free_stage(ti_device *d)
+{
+    const int i = d->next_stage;
+
+    d->next_stage = (i + 1) % TI_STAGES;
+    ti_cuda_check(d, cudaEventSynchronize(d->stage[i].done), "copy to the device");
+    return i;
+}
+
+static void cuda_upload(ti_device *d, void *to, const void *from, size_t bytes)
+{
+    (void)cudaSetDevice(d->index);
+    for (size_t at = 0, n; at < bytes && !d->failed[0]; at += n) {
+        const int i = free_stage(d);
+
+        n = bytes - at < stage_bytes ? bytes - at : stage_bytes;
+        memcpy(d->stage[i].data, (const char *)from + at, n);
+        ti_cuda_check(d,
+                      cudaMemcpyAsync((char *)to + at, d->stage[i].data, n, cudaMemcpyHostToDevice,
+                                      d->stream),
+                      "copy to the device");
+        ti_cuda_check(d, cudaEventRecord(d->stage[i].done, d->stream), "copy to the device");
+    }
+}
+
+/* Two buffers in turn: one is filled while the other is emptied. */
+static void cuda_download(ti_device *d, void *to, const void *from, size_t bytes)
+{
+    const char *what = "copy from the device";
+    size_t asked = 0, n_last = 0;
+    int last = -1;
+
+    (void)cudaSetDevice(d->index);
+    for (size_t got = 0; got < bytes && !d->failed[0];) {
+        int i = -1;
+        size_t n = 0;
+
+        if (asked < bytes) {
+            i = free_stage(d);
+            n = bytes - asked < stage_bytes ? bytes - asked : stage_bytes;
+            ti_cuda_check(d,
+                          cudaMemcpyAsync(d->stage[i].data, (const char *)from + asked, n,
+                                          cudaMemcpyDeviceToHost, d->stream),
+                          what);
+            ti_cuda_check(d, cudaEventRecord(d->stage[i].done, d->stream), what);
+            asked += n;
+        }
+        if (last >= 0) {
+            ti_cuda_check(d, cudaEventSynchronize(d->stage[last].done), what);
+            memcpy((char *)to + got, d->stage[last].data, n_last);
+            got += n_last;
+        }
+        last = i;
+        n_last = n;
+    }
+    if (d->failed[0]) memset(to, 0, bytes);
+}
+
+static void cuda_copy(ti_device *d, void *to, const void *from, size_t bytes)
+{
+    (void)cudaSetDevice(d->index);
+    if (bytes && !d->failed[0])
+        ti_cuda_check(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, d->stream),
+                      "copy");
+}
+
+static void cuda_zero(ti_device *d, void *to, size_t bytes)
+{
+    (void)cudaSetDevice(d->index);
+    if (bytes && !d->failed[0])
+        ti_cuda_check(d, cudaMemsetAsync(to, 0, bytes, d->stream), "fill with zeros");
+}
+
+/* ---- Waiting, faults ---- */
+
+static const char *cuda_sync(ti_device *d)
+{
+    (void)cudaSetDevice(d->index);
+    if (!d->failed[0])
+        ti_cuda_check(d, cudaStreamSynchronize(d->stream), d->last_op ? d->last_op : "opening");
+    return d->failed[0] ? d->failed : NULL;
+}
+
+static void cuda_fault(ti_device *d, ti_fault *fault)
+{
+    ti_fault raised = {0};
+
+    cuda_download(d, &raised, d->fault, sizeof raised);
+    if (!raised.raised || d->failed[0]) return;
+    if (!fault->raised) *fault = raised;
+    cuda_zero(d, d->fault, sizeof raised);
+}
+
+static const char *cuda_isa(const ti_device *d) { return d->isa; }
+
+static bool cuda_threads(ti_device *d, int n)
+{
+    d->n_threads = n;
+    return true;
+}
+
+static int cuda_thread_count(const ti_device *d) { return d->n_threads; }
+
+static const ti_row *const *cuda_row_lists(const ti_device *d, int i_list)
+{
+    (void)d;
+    return i_list == 0 ? ti_cuda_rows : NULL;
+}
+
+static const ti_backend backend = {
+    .name = backend_name,
+    .open = cuda_open,
+    .close = cuda_close,
+    .memory = cuda_memory,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .copy = cuda_copy,
+    .zero = cuda_zero,
+    .sync = cuda_sync,
+    .fault = cuda_fault,
+    .host_memory = false,
+    .computes = true,
+    .isa = cuda_isa,
+    .threads = cuda_threads,
+    .thread_count = cuda_thread_count,
+    .rows = cuda_row_lists,
+};
+
+/* The plug-in's one symbol. */
+__attribute__((visibility("default"))) const ti_backend *ti_plugin(const char *hash, char *why);
+const ti_backend *ti_plugin(const char *hash, char *why)
+{
+    if (strcmp(hash, TI_CORE_HASH) == 0) return &backend;
+    snprintf(why, WHY, "libtern_%s.so was built with other headers than this library",
+             backend_name);
+    return NULL;
+}
