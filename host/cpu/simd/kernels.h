@@ -75,8 +75,8 @@ typedef enum { TI_CONV_FWD, TI_CONV_DX, TI_CONV_DW } ti_conv_pass;
 typedef struct {
     const float *bias; /* [k] */
     bool relu;         /* after the bias; keeps NaN */
-    float *
-        sums; /* [2][k], Winograd of stride 1 only: sums of y and of its squares, after bias, before relu */
+    /* [2][k], Winograd of stride 1 only: sums of y and of its squares, after bias, before relu */
+    float *sums;
 } ti_conv_epilogue;
 
 typedef struct {

@@ -182,24 +182,6 @@ static void avg_window_back(int64_t n, const ti_window *o, const float *g, float
 
 /* ---- Batch norm ---- */
 
-/* Few channels: pixels enough to fill some vectors are taken as one wide one. */
-static void sums(int64_t pixels, int64_t n, const float *x, double *sum)
-{
-    enum { MOST = 64 };
-    const int64_t each = n > 0 && n < MOST / 2 ? MOST / n : 1, width = each * n;
-    double wide[MOST] = {0};
-
-    if (each == 1) {
-        for (int64_t i = 0; i < pixels; i++, x += n)
-            for (int64_t j = 0; j < n; j++) sum[j] += (double)x[j];
-        return;
-    }
-    for (; pixels >= each; pixels -= each, x += width)
-        for (int64_t j = 0; j < width; j++) wide[j] += (double)x[j];
-    for (int64_t j = 0; j < width; j++) sum[j % n] += wide[j];
-    for (int64_t j = 0; j < pixels * n; j++) sum[j % n] += (double)x[j];
-}
-
 /*
  * Channels in groups with their sums in registers, over runs of RUN pixels so that what the groups
  * share of cache lines is still there. A group is eight channels of doubles, times as many as the
@@ -220,6 +202,46 @@ typedef double d8 __attribute__((vector_size(64)));
         old_ += x;                                                                                 \
         memcpy(to, &old_, sizeof old_);                                                            \
     } while (0)
+
+INLINE void sums_of(const int wide, int64_t count, int64_t step, const float *x, double *sum)
+{
+    d8 s[WIDE];
+
+    memcpy(s, sum, (size_t)wide * sizeof *s);
+    for (int64_t i = 0; i < count; i++, x += step) {
+        UNROLL for (int k = 0; k < wide; k++)
+        {
+            GET(f8, v, x + 8 * k);
+            s[k] += __builtin_convertvector(v, d8);
+        }
+    }
+    memcpy(sum, s, (size_t)wide * sizeof *s);
+}
+
+/* Few channels: pixels enough to fill the registers are taken as one wide one. */
+static void sums(int64_t pixels, int64_t n, const float *x, double *sum)
+{
+    const int64_t each = n > 0 && n <= 4 * WIDE ? 8 * WIDE / n : 1, width = each * n;
+    int64_t wides = each > 1 ? pixels / each : 0;
+
+    if (wides > 0 && wides * width + 8 * WIDE - width > pixels * n) wides--; /* reads over */
+    if (wides > 0) {
+        double wide[8 * WIDE] = {0};
+        sums_of(WIDE, wides, width, x, wide);
+        for (int64_t j = 0; j < width; j++) sum[j % n] += wide[j];
+        x += wides * width;
+        pixels -= wides * each;
+    }
+    for (int64_t i = 0; i < pixels; i += RUN, x += RUN * n) {
+        const int64_t run = min_of(RUN, pixels - i);
+        int64_t c = 0;
+
+        for (; c + 8 * WIDE <= n; c += 8 * WIDE) sums_of(WIDE, run, n, x + c, sum + c);
+        for (; c + 8 <= n; c += 8) sums_of(1, run, n, x + c, sum + c);
+        for (; c < n; c++)
+            for (int64_t j = 0; j < run; j++) sum[c] += (double)x[j * n + c];
+    }
+}
 
 INLINE void moments_of(const int wide, int64_t pixels, int64_t n, const float *x,
                        const double *pivot, double *sum, double *squares)
