@@ -26,8 +26,8 @@ TERN_API tern_module *tern_model(tern_ctx *ctx, const char *name, const tern_mod
 /*
  * The net of a config file: [net] first, then [conv], [maxpool], [avgpool], [batchnorm],
  * [layernorm], [activation], [dense], [dropout], [flatten], [rnn], [lstm], [gru], [residual] …
- * [end]; other sections ([train], …) are left to others. `how` (may be NULL) overrides [net]; *got (may be NULL) takes
- * what the net was made for. Errors name file and line (TERN_E_FORMAT).
+ * [end]; other sections ([train], …) are left to others. `how` (may be NULL) overrides [net]; *got
+ * (may be NULL) takes what the net was made for. Errors name file and line (TERN_E_FORMAT).
  */
 TERN_API tern_module *tern_model_from_config(tern_ctx *ctx, const tern_config *config,
                                              const tern_model_opts *how, tern_model_opts *got);

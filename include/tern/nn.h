@@ -41,8 +41,8 @@ typedef enum {
 typedef struct tern_init {
     int kind; /* tern_init_kind */
     double a, b;
-    double gain;         /* 0: sqrt(2) for He, 1 for the others                            */
-    int fan_out;         /* He only: 1 divides by fan_out instead of fan_in                */
+    double gain;         /* 0: sqrt(2) for He, 1 for the others                       */
+    int fan_out;         /* He only: 1 divides by fan_out instead of fan_in           */
     int64_t from, count; /* along axis 0: these start with `value`; count 0: none  */
     double value;
 } tern_init;
