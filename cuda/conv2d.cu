@@ -3,7 +3,7 @@
  *
  *   y[n,k,p,q] = sum over r,s,c of x[n, c0+c, p*stride + r*dilation - pad, …] w[k,c,r,s]
  *
- * All tensors lie channels-last. A group is a batch of the product:
+ * Images lie channels-last, filters row-major. A group is a batch of the product:
  *   y:  rows (n,p,q), columns k, depth (r,s,c)      a: patches of x      b: w
  *   dx: rows (n,h,w), columns c, depth (r,s,k)      a: patches of g      b: w, turned
  *   dw: rows k, columns (r,s,c), depth (n,p,q)      a: g                 b: patches of x
@@ -77,6 +77,20 @@ template <class T> static ti_patches<T> covering(const geometry &d, const T *g)
                          false};
 }
 
+/* Row-major filters: one by k and (r,s,c), one by c and (r,s,k). */
+template <class T> static ti_matrix<T> filters(const geometry &d, const T *f)
+{
+    const int64_t c = d.C / d.G, rs = d.R * d.S;
+
+    return rs == 1 ? ti_matrix_of(f, c, 1) : ti_matrix<T>{f, rs * c, rs, 1, c};
+}
+template <class T> static ti_matrix<T> turned(const geometry &d, const T *f)
+{
+    const int64_t c = d.C / d.G, rs = d.R * d.S;
+
+    return ti_matrix<T>{f, rs, rs * c, 1, d.K / d.G};
+}
+
 /* Offsets of one group after the other. */
 static ti_product grouped(const geometry &d, int64_t M, int64_t N, int64_t K, int64_t y, int64_t a,
                           int64_t b)
@@ -116,26 +130,30 @@ static void to_y(const ti_work *w, const geometry &d, T *y, const T *x, const T 
 
     to.bias = bias;
     to.act = act;
-    ti_gemm(w, windows(d, x, false), ti_matrix_of(f, d.R * d.S * (d.C / d.G), 1), y_product(d), to,
-            scratch);
+    ti_gemm(w, windows(d, x, false), filters(d, f), y_product(d), to, scratch);
 }
 
 template <class T>
 static void to_dx(const ti_work *w, const geometry &d, T *dx, const T *g, const T *f, T *scratch)
 {
-    const int64_t c = d.C / d.G, taps = d.R * d.S * c;
-    const ti_matrix<T> turned = {f, 1, taps, c, d.K / d.G};
-
-    ti_gemm(w, covering(d, g), turned, dx_product(d), ti_result_of(dx, d.C, 1, c), scratch);
+    ti_gemm(w, covering(d, g), turned(d, f), dx_product(d), ti_result_of(dx, d.C, 1, d.C / d.G),
+            scratch);
 }
 
+/* dw lies channels-last or row-major. */
 template <class T>
-static void to_dw(const ti_work *w, const geometry &d, T *dw, const T *x, const T *g, T *scratch)
+static void to_dw(const ti_work *w, const geometry &d, const ti_view &dw, const T *x, const T *g,
+                  T *scratch)
 {
-    const int64_t taps = d.R * d.S * (d.C / d.G);
+    const int64_t c = d.C / d.G, taps = d.R * d.S * c;
+    ti_result<T> to = ti_result_of(ti_at<T>(dw), taps, 1, taps);
 
-    ti_gemm(w, ti_matrix_of(g, 1, d.K), windows(d, x, true), dw_product(d),
-            ti_result_of(dw, taps, 1, taps), scratch);
+    if (!ti_is_channels_last(&dw.m)) {
+        to.n_low = c;
+        to.low_step = d.R * d.S;
+        to.high_step = 1;
+    }
+    ti_gemm(w, ti_matrix_of(g, 1, d.K), windows(d, x, true), dw_product(d), to, scratch);
 }
 
 /* ---- conv2d, conv2d_dx, conv2d_dw ---- */
@@ -162,8 +180,7 @@ template <class T> static void conv_dx_as(const ti_work *w)
 }
 template <class T> static void conv_dw_as(const ti_work *w)
 {
-    to_dw<T>(w, of_dw(w), ti_at<T>(w->out[0]), ti_at<T>(w->in[0]), ti_at<T>(w->in[1]),
-             (T *)w->scratch);
+    to_dw<T>(w, of_dw(w), w->out[0], ti_at<T>(w->in[0]), ti_at<T>(w->in[1]), (T *)w->scratch);
 }
 TI_FLOAT_ROW(conv, w->in[0])
 TI_FLOAT_ROW(conv_dx, w->in[0])
@@ -253,7 +270,7 @@ template <class T> static void conv_act_d_as(const ti_work *w)
         from = h;
     }
     if (w->out[0].count > 0) to_dx<T>(w, b.d, ti_at<T>(w->out[0]), from, f, room);
-    if (w->out[1].count > 0) to_dw<T>(w, b.d, ti_at<T>(w->out[1]), x, from, room);
+    if (w->out[1].count > 0) to_dw<T>(w, b.d, w->out[1], x, from, room);
     if (w->out[2].count > 0 && w->in[2].count >= 0)
         ti_column_sums(w, ti_at<T>(w->out[2]), from, b.db, room);
     else if (w->out[2].count > 0)
@@ -304,10 +321,10 @@ static double cost(const ti_work *w) { return 5000 + ti_moved_cost(w); }
     }
 
 TI_KERNELS(ti_cuda_conv2d) = {
-    ROW("conv2d", conv, IMAGE, IMAGE),
-    ROW("conv2d_dx", conv_dx, IMAGE, IMAGE),
+    ROW("conv2d", conv, IMAGE, TI_ROW_MAJOR),
+    ROW("conv2d_dx", conv_dx, IMAGE, TI_ROW_MAJOR),
     ROW("conv2d_dw", conv_dw, IMAGE, IMAGE),
-    ROW("conv2d_act", conv_act, IMAGE, IMAGE, TI_ROW_MAJOR),
-    ROW("conv2d_act_d", conv_act_d, IMAGE, IMAGE, TI_ROW_MAJOR, IMAGE, IMAGE),
+    ROW("conv2d_act", conv_act, IMAGE, TI_ROW_MAJOR, TI_ROW_MAJOR),
+    ROW("conv2d_act_d", conv_act_d, IMAGE, TI_ROW_MAJOR, TI_ROW_MAJOR, IMAGE, IMAGE),
     {.op = NULL},
 };

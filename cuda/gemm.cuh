@@ -163,7 +163,7 @@ static __global__ void ti_gemm_kernel(A a, B b, const ti_product p, const ti_res
             ti_load_tile(as, a, a_outer, i0, p.M, a_along_k, k0, k_to);
             ti_load_tile(bs, b, b_outer, j0, p.N, b_along_k, k0, k_to);
             __syncthreads();
-#pragma unroll
+            TI_UNROLL
             for (int k = 0; k < TI_DEPTH; k++) {
                 T x[TI_EACH], z[TI_EACH];
 

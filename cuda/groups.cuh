@@ -7,6 +7,12 @@
 
 #include "launch.cuh"
 
+#ifdef __CUDACC__
+#define TI_UNROLL _Pragma("unroll")
+#else
+#define TI_UNROLL
+#endif
+
 /*
  * Sum over groups of `lanes` consecutive threads (a power of two that divides the block), in a tree
  * whose shape depends on `lanes` only; every thread gets its group's. `room` holds one value for
@@ -18,8 +24,8 @@ template <class T> static inline __device__ T ti_group_sum(T x, T *room, int lan
 
     room[t] = x;
     __syncthreads();
-    for (int half = lanes / 2; half > 0; half /= 2) {
-        if (lane < half) room[t] += room[t + half];
+    for (int near = lanes / 2; near > 0; near /= 2) {
+        if (lane < near) room[t] += room[t + near];
         __syncthreads();
     }
     x = room[t - lane];
@@ -38,8 +44,8 @@ template <class T> static inline __device__ T ti_group_max(T x, T *room, int lan
 
     room[t] = x;
     __syncthreads();
-    for (int half = lanes / 2; half > 0; half /= 2) {
-        if (lane < half) room[t] = ti_larger(room[t], room[t + half]);
+    for (int near = lanes / 2; near > 0; near /= 2) {
+        if (lane < near) room[t] = ti_larger(room[t], room[t + near]);
         __syncthreads();
     }
     x = room[t - lane];

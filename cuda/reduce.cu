@@ -134,8 +134,8 @@ static __global__ void reduce_kernel(const reduction r, int kind, T *to, const T
         if (r.lanes > 1) {
             room[t] = sum;
             __syncthreads();
-            for (int half = r.lanes / 2; half > 0; half /= 2) {
-                if (lane < half) room[t] = together(kind, room[t], room[t + half]);
+            for (int span = r.lanes / 2; span > 0; span /= 2) {
+                if (lane < span) room[t] = together(kind, room[t], room[t + span]);
                 __syncthreads();
             }
             sum = room[t - lane];
@@ -266,11 +266,11 @@ static __global__ void arg_kernel(const reduction r, int sign, int64_t *y, const
         values[t] = top;
         places[t] = best;
         __syncthreads();
-        for (int half = r.lanes / 2; half > 0; half /= 2) {
-            if (lane < half &&
-                wins(values[t + half], places[t + half], values[t], places[t], sign)) {
-                values[t] = values[t + half];
-                places[t] = places[t + half];
+        for (int span = r.lanes / 2; span > 0; span /= 2) {
+            if (lane < span &&
+                wins(values[t + span], places[t + span], values[t], places[t], sign)) {
+                values[t] = values[t + span];
+                places[t] = places[t + span];
             }
             __syncthreads();
         }

@@ -2,6 +2,7 @@
  * tables.c - what every table of operations and kernels must hold.
  */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "check.h"
@@ -79,6 +80,33 @@ Test(tables, every_row_belongs_to_an_op)
     check_rows(ti_cpu_rows);
     check_rows(ti_ref_rows);
 }
+
+/* ---- What each device lacks ---- */
+
+/* The ops without a row on an open device are those that check.c lists, and are named. */
+static void check_device(const char *device)
+{
+    tern_ctx *ctx;
+    const ti_row *const *rows;
+
+    if (!tc_has(device)) return;
+    ctx = tc_open(device);
+    for (const ti_op *const *const *list = ti_all_ops; *list; list++)
+        for (const ti_op *const *op = *list; *op; op++) {
+            int n = 0;
+
+            for (int k = 0; (rows = ctx->backend->rows(ctx->device, k)) != NULL; k++)
+                n += n_rows(rows, (*op)->name);
+            if ((*op)->view) continue;
+            cr_expect((n == 0) == tc_lacks(device, (*op)->name), "%s on %s: %d rows", (*op)->name,
+                      device, n);
+            if (n == 0) fprintf(stderr, "MISSING: %s has no row for %s\n", device, (*op)->name);
+        }
+    tc_close(ctx);
+}
+
+Test(tables, what_simt_lacks) { check_device("simt"); }
+Test(tables, what_cuda_lacks) { check_device("cuda"); }
 
 /* Options as text come back as the same bytes. */
 static void text_round_trip(const ti_op *op, const ti_sample *s, void *user)
