@@ -38,6 +38,8 @@ typedef struct {
 bool problem_add(problem_list *list, const char *text, const char *where);
 /* The problems of a file, or of all .txt files of a folder; false after a message. */
 bool problems_read(problem_list *list, const char *path);
+/* Keeps, from entry `from` on, those of operation `op` that hold `text`; NULL: any. */
+void problems_keep(problem_list *list, int from, const char *op, const char *text);
 void problems_free(problem_list *list);
 /* The call with N = batch; NULL and an error in ctx. */
 tern_call *problem_call(tern_ctx *ctx, const problem *p, int64_t batch);

@@ -147,6 +147,7 @@ static int compare(bench *b, const char *path, bool as_json)
 int bench_report(bench *b)
 {
     const char *file = cli_text(b->c, "save"), *base = cli_text(b->c, "baseline");
+    const char *picture = cli_text(b->c, "plot");
     const char *format = out.json ? "json" : cli_text(b->c, "format");
     int status = EXIT_DONE;
 
@@ -159,5 +160,6 @@ int bench_report(bench *b)
         if (compared != EXIT_DONE) status = compared;
     } else bench_text(b, format);
     if (file && !save(b, file)) status = EXIT_FAILED;
+    if (picture && !bench_plot(b, picture)) status = EXIT_FAILED;
     return status;
 }

@@ -245,6 +245,21 @@ void problems_free(problem_list *list)
     *list = (problem_list){0};
 }
 
+void problems_keep(problem_list *list, int from, const char *op, const char *text)
+{
+    int kept = from;
+
+    for (int i = from; i < list->n; i++) {
+        const problem p = list->at[i];
+        const bool keep = (!op || strcmp(op, p.op.name) == 0) &&
+                          (!text || strstr(p.name, text) || strstr(p.text, text));
+
+        if (keep) list->at[kept++] = p;
+        else free_problem(&list->at[i]);
+    }
+    list->n = kept;
+}
+
 static bool read_file(problem_list *list, const char *path)
 {
     FILE *file = fopen(path, "re");
