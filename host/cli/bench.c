@@ -8,7 +8,11 @@
 static const struct {
     const char *name;
     int (*run)(cli *c);
-} kinds[] = {{"ops", bench_ops}, {"model", bench_model}};
+} kinds[] = {{"ops", bench_ops},
+             {"model", bench_model},
+             {"suite", bench_suite},
+             {"pool", bench_pool},
+             {"launch", bench_launch}};
 
 int verb_bench(cli *c)
 {
@@ -19,7 +23,8 @@ int verb_bench(cli *c)
         names[i] = kinds[i].name;
         if (c->n_arg && strcmp(c->arg[0], kinds[i].name) == 0) return kinds[i].run(c);
     }
-    if (c->n_arg == 0) return usage_error(c, "bench takes: ops, model NAME");
+    if (c->n_arg == 0)
+        return usage_error(c, "bench takes: ops, model NAME, suite NAME, pool, launch");
     near = nearest(c->arg[0], names);
     return usage_error(c, "there is no bench %s%s%s%s", c->arg[0], near ? "; did you mean " : "",
                        near ? near : "", near ? "?" : "");

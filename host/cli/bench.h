@@ -38,6 +38,8 @@ typedef struct {
 bool problem_add(problem_list *list, const char *text, const char *where);
 /* The problems of a file, or of all .txt files of a folder; false after a message. */
 bool problems_read(problem_list *list, const char *path);
+/* Keeps, from entry `from` on, those of operation `op` that hold `text`; NULL: any. */
+void problems_keep(problem_list *list, int from, const char *op, const char *text);
 void problems_free(problem_list *list);
 /* The call with N = batch; NULL and an error in ctx. */
 tern_call *problem_call(tern_ctx *ctx, const problem *p, int64_t batch);
@@ -69,6 +71,7 @@ typedef struct {
     double limit_gflops, limit_gb_per_s, roof;
     const char *bound; /* "compute", "memory" or NULL */
     char *extra;       /* JSON text of a member "details", or NULL */
+    char *notes;       /* Markdown below the table, or NULL */
 } bench_row;
 typedef struct {
     cli *c;
@@ -105,6 +108,7 @@ void bench_json_row(struct json *j, const bench_row *row);
 /* Another run's rows, for --baseline; false after a message. *hardware: "AMD EPYC …, avx512". */
 bool bench_load(const char *path, bench *to, char **hardware);
 char *bench_hardware(const bench *b);
+void bench_header(const bench *b); /* the comment above a table */
 char *bench_governor(void);
 const char *bench_compiler(void);
 const char *bench_command(const bench *b);
@@ -119,6 +123,7 @@ int bench_pool(cli *c);
 int bench_launch(cli *c);
 /* Rows of a problem list, of a model: for suites. */
 bool bench_run_problems(bench *b, const problem_list *list);
+int bench_run_model(bench *b, const char *name, int64_t batch); /* exit status */
 
 /* "1,2,8", "64..1024*2", "1..4+1" into a list to be freed; 0 entries: it is none. */
 int ints_parse(const char *text, int64_t **list);

@@ -52,6 +52,7 @@ void bench_json_row(json *j, const bench_row *r)
         json_real(j, "q25_ns", r->time.q25);
         json_real(j, "q75_ns", r->time.q75);
         json_real(j, "noise", r->time.noise);
+        json_int(j, "disturbed", r->time.disturbed);
         if (r->flops > 0) json_real(j, "gflops", r->flops / r->time.median);
         if (r->bytes > 0) json_real(j, "gb_per_s", r->bytes / r->time.median);
         if (r->bound) {
@@ -106,10 +107,14 @@ void bench_json_run(json *j, const bench *b)
 {
     json_open(j, NULL, '{');
     json_text(j, "schema", "tern.bench/1");
-    json_text(j, "version", tern_version());
-    json_text(j, "build", build_type());
-    json_text(j, "device", tern_device(b->ctx));
-    json_text(j, "isa", tern_isa(b->ctx));
+    if (strcmp(b->what, "model") == 0 && b->n_row == 1 && b->row[0].extra) {
+        json_members(j, b->row[0].extra);
+    } else {
+        json_text(j, "version", tern_version());
+        json_text(j, "build", build_type());
+        json_text(j, "device", tern_device(b->ctx));
+        json_text(j, "isa", tern_isa(b->ctx));
+    }
     bench_json_head(j, b);
     json_open(j, "rows", '[');
     for (int i = 0; i < b->n_row; i++) bench_json_row(j, &b->row[i]);

@@ -1,7 +1,8 @@
 /*
  * bench_model.c - `tern bench model`: whole training steps (forward, loss, backward, Adam) on made
- * images; labels rotate. The program is planned before the clock starts. Besides the models by name
- * there are lstm and gru: sequences of 64 steps, one label a step.
+ * images; labels rotate. The program is planned before the clock starts. Then the same steps with a
+ * clock around each line, summed by layer. Besides the models by name there are lstm and gru:
+ * sequences of 64 steps, one label a step.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,11 +12,18 @@
 #include "cli/json.h"
 #include "cli/out.h"
 #include "cli/session.h"
-#include "cli/verbs.h"
+#include "cli/table.h"
 
-enum { N_LABELS = 8, STEPS = 64, FEATURES = 128, STATE = 256, CLASSES = 128 };
+enum { N_LABELS = 8, LINES = 4096, LAYERS = 512 };
+enum { STEPS = 64, FEATURES = 128, STATE = 256, CLASSES = 128 }; /* of the recurrent nets */
 
 typedef struct {
+    const char *name;
+    double ns[3], flops[3]; /* forward, backward, update */
+} layer;
+typedef struct {
+    cli *c;
+    const char *name;
     tern_ctx *ctx;
     tern_module *net;
     tern_optim *opt;
@@ -23,9 +31,12 @@ typedef struct {
     tern_shape x, y; /* of a batch, of its labels */
     tern_program *program;
     tern_tensor *images, *labels[N_LABELS];
-    double *ms;
-    int n;
+    int turn;
     size_t arena, planned; /* bytes: of the step's arena; of all that training needs */
+    tern_memory memory;
+    layer part[LAYERS];
+    int n_part;
+    double profiled, flops; /* ns of a replay with clocks; of all lines */
 } timed;
 
 static tern_status step(tern_ctx *ctx, tern_tensor **result_of, tern_tensor **in, void *user)
@@ -69,27 +80,29 @@ static tern_status make_inputs(timed *b)
     return tern_error(ctx);
 }
 
-static double one(timed *b, int i)
+static bool steps(void *user, int64_t times)
 {
-    tern_tensor *in[] = {b->images, b->labels[i % N_LABELS], NULL}, *loss = NULL;
-    const double before = seconds_now();
-    double took;
+    timed *b = user;
 
-    tern_frame_begin(b->ctx);
-    if (tern_program_run(b->ctx, &loss, b->program, in) == TERN_OK) (void)tern_item(b->ctx, loss);
-    took = seconds_now() - before;
-    tern_frame_end(b->ctx);
-    return 1e3 * took;
+    for (int64_t i = 0; i < times && tern_error(b->ctx) == TERN_OK; i++) {
+        tern_tensor *in[] = {b->images, b->labels[b->turn++ % N_LABELS], NULL}, *loss = NULL;
+
+        tern_frame_begin(b->ctx);
+        if (tern_program_run(b->ctx, &loss, b->program, in) == TERN_OK)
+            (void)tern_item(b->ctx, loss);
+        tern_frame_end(b->ctx);
+    }
+    return tern_error(b->ctx) == TERN_OK;
 }
 
-static tern_status measure(cli *c, timed *b)
+static tern_status plan(timed *b)
 {
     const tern_shape shapes[] = {b->x, b->y};
-    const int64_t warm = cli_int(c, "warm-up"), least = cli_int(c, "repeat");
-    const double seconds = cli_real(c, "seconds");
-    double began;
-    int room = 0;
+    tern_memory_plan p;
 
+    if (tern_plan_memory(b->ctx, &p, b->net, b->opt, b->x) != TERN_OK) return tern_error(b->ctx);
+    b->planned = p.train_total;
+    tern_memory_peak_reset(b->ctx);
     if (make_inputs(b) != TERN_OK) return tern_error(b->ctx);
     b->program = tern_record(b->ctx, step, b);
     tern_mode(b->ctx, TERN_TRAIN);
@@ -97,84 +110,169 @@ static tern_status measure(cli *c, timed *b)
                                                  (tern_type[]){TERN_F32, TERN_I64}) != TERN_OK)
         return tern_error(b->ctx);
     b->arena = tern_program_peak(b->program);
-    for (int64_t i = 0; i < warm && tern_error(b->ctx) == TERN_OK; i++) one(b, (int)i);
-    began = seconds_now();
-    while (tern_error(b->ctx) == TERN_OK &&
-           (b->n < least || (seconds_now() - began < seconds && b->n < 1000000))) {
-        if (b->n == room)
-            b->ms = cli_realloc(b->ms, (size_t)(room = room ? 2 * room : 256) * sizeof *b->ms);
-        b->ms[b->n] = one(b, b->n + (int)warm);
-        b->n++;
-    }
     return tern_error(b->ctx);
 }
 
-static void tell(cli *c, timed *b, const char *model)
+/* ---- Layer by layer -------------------------------------------------------------------------- */
+
+static layer *part_of(timed *b, const char *name)
 {
-    double *sorted = cli_alloc((size_t)b->n * sizeof *sorted);
-    double median, low, high;
-    tern_memory memory;
-    json j = {0};
+    for (int i = 0; i < b->n_part; i++)
+        if (strcmp(b->part[i].name, name) == 0) return &b->part[i];
+    if (b->n_part == LAYERS) return NULL;
+    b->part[b->n_part] = (layer){.name = name};
+    return &b->part[b->n_part++];
+}
+
+static tern_status profile(timed *b, double step_ns)
+{
+    tern_tensor *in[] = {b->images, b->labels[0], NULL};
+    tern_line_time *line = cli_alloc(LINES * sizeof *line);
+    const double share = cli_real(b->c, "seconds") * 1e9 / (step_ns > 0 ? step_ns : 1);
+    const int times = share < 5 ? 5 : share > 200 ? 200 : (int)share;
+    int n = 0;
+
+    if (tern_program_profile(b->ctx, b->program, in, times, line, LINES, &n, &b->profiled)) n = 0;
+    for (int i = 0; i < n && i < LINES; i++) {
+        const char *name = *line[i].where     ? line[i].where
+                           : line[i].update   ? "optimizer"
+                           : line[i].backward ? "loss"
+                                              : "loss, guard";
+        layer *l = part_of(b, name);
+        const int way = line[i].update ? 2 : line[i].backward ? 1 : 0;
+
+        if (!l) continue;
+        l->ns[way] += line[i].ns;
+        l->flops[way] += line[i].flops;
+        b->flops += line[i].flops;
+    }
+    free(line);
+    return tern_error(b->ctx);
+}
+
+static double sum_of(const timed *b)
+{
+    double sum = 0;
+
+    for (int i = 0; i < b->n_part; i++)
+        sum += b->part[i].ns[0] + b->part[i].ns[1] + b->part[i].ns[2];
+    return sum;
+}
+
+static const char *speed(double flops, double ns)
+{
+    return flops > 0 && ns > 0 ? cell("%.1f", flops / ns) : "–";
+}
+
+static const char *time_or_none(double ns) { return ns > 0 ? bench_time(ns) : "–"; }
+
+/* The table below the row. */
+static char *notes(const timed *b, const bench_row *row)
+{
+    table t = {{"layer", "forward", "GFLOP/s", "backward", "GFLOP/s", "update", "% of step"},
+               {false, true, true, true, true, true, true},
+               7};
+    const double sum = sum_of(b);
+    char *text, *more;
+
+    if (b->n_part == 0) return NULL;
+    text = cli_format("\n%s, batch %lld, %d thread%s, line by line:\n\n", row->name,
+                      (long long)row->batch, row->threads, row->threads > 1 ? "s" : "");
+    for (int i = 0; i < b->n_part; i++) {
+        const layer *l = &b->part[i];
+
+        table_put(&t,
+                  (const char *[]){l->name, time_or_none(l->ns[0]), speed(l->flops[0], l->ns[0]),
+                                   time_or_none(l->ns[1]), speed(l->flops[1], l->ns[1]),
+                                   time_or_none(l->ns[2]),
+                                   cell("%.1f%%", 100 * (l->ns[0] + l->ns[1] + l->ns[2]) / sum)});
+    }
+    table_print(&t, &text);
+    more = cli_format("%ssum of lines %s, replay with clocks %s, whole step %s (least %s)\n", text,
+                      bench_time(sum), bench_time(b->profiled), bench_time(row->time.median),
+                      bench_time(row->time.least));
+    free(text);
+    return more;
+}
+
+/* ---- Results --------------------------------------------------------------------------------- */
+
+static void keys(json *j, const timed *b, const bench_row *row)
+{
+    const samples *t = &row->time;
+
+    json_text(j, "model", b->name);
+    json_int(j, "batch", b->batch);
+    json_int(j, "threads", row->threads);
+    json_int(j, "params", tern_module_size(b->net));
+    json_text(j, "device", tern_device(b->ctx));
+    json_text(j, "isa", tern_isa(b->ctx));
+    json_text(j, "build", build_type());
+    json_text(j, "version", tern_version());
+    json_text(j, "optimizer", "adam");
+    json_bool(j, "eager", tern_eager(b->ctx));
+    json_int(j, "warmup", cli_int(b->c, "warm-up"));
+    json_int(j, "arena_bytes", (int64_t)b->arena);
+    json_int(j, "planned_bytes", (int64_t)b->planned);
+    json_int(j, "pool_peak_bytes", (int64_t)b->memory.peak);
+    json_int(j, "peak_rss_bytes", peak_rss_bytes());
+    json_real(j, "img_per_s", 1e9 * (double)b->batch / t->median);
+    json_open(j, "step_ms", '{');
+    json_real(j, "median", 1e-6 * t->median);
+    json_real(j, "min", 1e-6 * t->least);
+    json_real(j, "q25", 1e-6 * t->q25);
+    json_real(j, "q75", 1e-6 * t->q75);
+    json_real(j, "noise", t->noise);
+    json_open(j, "samples", '[');
+    for (int i = 0; i < t->n; i++) json_real(j, NULL, 1e-6 * t->x[i]);
+    json_close(j, ']');
+    json_close(j, '}');
+    if (b->n_part == 0) return;
+    json_real(j, "lines_ms", 1e-6 * sum_of(b));
+    json_real(j, "profiled_ms", 1e-6 * b->profiled);
+    json_open(j, "layers", '[');
+    for (int i = 0; i < b->n_part; i++) {
+        static const char *const ways[] = {"forward_ms", "backward_ms", "update_ms"};
+        const layer *l = &b->part[i];
+
+        json_open(j, NULL, '{');
+        json_text(j, "name", l->name);
+        for (int k = 0; k < 3; k++) json_real(j, ways[k], 1e-6 * l->ns[k]);
+        json_real(j, "forward_flops", l->flops[0]);
+        json_real(j, "backward_flops", l->flops[1]);
+        json_close(j, '}');
+    }
+    json_close(j, ']');
+}
+
+/* On one line, without the newline at its end. */
+static char *details(const timed *b, const bench_row *row)
+{
+    json j = {.line = true};
     char *text;
 
-    tern_memory_stats(b->ctx, &memory);
-    memcpy(sorted, b->ms, (size_t)b->n * sizeof *sorted);
-    sort_doubles(sorted, b->n);
-    median = quantile(sorted, b->n, 0.5);
-    low = quantile(sorted, b->n, 0.25);
-    high = quantile(sorted, b->n, 0.75);
-    if (out.json) {
-        json_open(&j, NULL, '{');
-        json_text(&j, "schema", "tern.bench/1");
-        json_text(&j, "model", model);
-        json_int(&j, "batch", b->batch);
-        json_int(&j, "threads", tern_threads(b->ctx));
-        json_int(&j, "params", tern_module_size(b->net));
-        json_text(&j, "device", tern_device(b->ctx));
-        json_text(&j, "isa", tern_isa(b->ctx));
-        json_text(&j, "build", build_type());
-        json_text(&j, "version", tern_version());
-        json_text(&j, "optimizer", "adam");
-        json_bool(&j, "eager", tern_eager(b->ctx));
-        json_int(&j, "warmup", cli_int(c, "warm-up"));
-        json_int(&j, "arena_bytes", (int64_t)b->arena);
-        json_int(&j, "planned_bytes", (int64_t)b->planned);
-        json_int(&j, "pool_peak_bytes", (int64_t)memory.peak);
-        json_int(&j, "peak_rss_bytes", peak_rss_bytes());
-        json_real(&j, "img_per_s", 1e3 * (double)b->batch / median);
-        json_open(&j, "step_ms", '{');
-        json_real(&j, "median", median);
-        json_real(&j, "min", sorted[0]);
-        json_real(&j, "q25", low);
-        json_real(&j, "q75", high);
-        json_real(&j, "noise", median > 0 ? (high - low) / median : 0);
-        json_open(&j, "samples", '[');
-        for (int i = 0; i < b->n; i++) json_real(&j, NULL, b->ms[i]);
-        json_close(&j, ']');
-        json_close(&j, '}');
-        json_close(&j, '}');
-        text = json_take(&j);
-        result("%s", text);
-        free(text);
-    } else {
-        result("| model      | batch | threads | median ms |  min ms | noise |  img/s |\n"
-               "|:-----------|------:|--------:|----------:|--------:|------:|-------:|\n"
-               "| %-10s | %5lld | %7d | %9.3f | %7.3f | %4.1f%% | %6s |\n",
-               model, (long long)b->batch, tern_threads(b->ctx), median, sorted[0],
-               100 * (high - low) / median, rate(1e3 * (double)b->batch / median));
-    }
-    free(sorted);
+    json_open(&j, NULL, '{');
+    keys(&j, b, row);
+    json_close(&j, '}');
+    text = json_take(&j);
+    text[strlen(text) - 1] = '\0';
+    return text;
 }
 
-static tern_status plan(timed *b)
+static bool measure(bench *to, timed *b, bench_row *row)
 {
-    tern_memory_plan p;
-
-    if (tern_plan_memory(b->ctx, &p, b->net, b->opt, b->x) != TERN_OK) return tern_error(b->ctx);
-    b->planned = p.train_total;
-    tern_memory_peak_reset(b->ctx);
-    return TERN_OK;
+    for (int64_t round = 0; round < to->rounds; round++)
+        if (!bench_sample(to, &row->time, round, steps, b)) return false;
+    samples_sum(&row->time);
+    tern_memory_stats(b->ctx, &b->memory);
+    if (!tern_eager(b->ctx) && profile(b, row->time.median) != TERN_OK) return false;
+    row->flops = b->flops;
+    row->extra = details(b, row);
+    row->notes = notes(b, row);
+    return true;
 }
+
+/* ---- Nets ------------------------------------------------------------------------------------ */
 
 /* [T,N,K] -> [TN,K], for the loss */
 static tern_tensor *merge_steps(tern_ctx *ctx, tern_module *m, tern_tensor *x)
@@ -200,12 +298,12 @@ static tern_module *sequence_net(timed *b, bool lstm)
                                tern_module_new(ctx, "merge", merge_steps, NULL, 0), NULL});
 }
 
-static tern_module *image_net(timed *b, cli *c, const char *model, int *status)
+static tern_module *image_net(timed *b, const char *model, int *status)
 {
     tern_model_opts how, got = {0};
 
     *status = EXIT_USAGE;
-    if (!net_size(c, &how)) return NULL;
+    if (!net_size(b->c, &how)) return NULL;
     tern_module *net = net_open(b->ctx, model, &how, &got, status);
     b->x = (tern_shape){4, {b->batch, got.channels, got.height, got.width}};
     b->y = (tern_shape){1, {b->batch}};
@@ -213,31 +311,70 @@ static tern_module *image_net(timed *b, cli *c, const char *model, int *status)
     return net;
 }
 
-static int run(cli *c, timed *b, const char *model)
+static int one(bench *to, const char *name, int64_t batch, int threads)
 {
+    timed *b = cli_alloc(sizeof *b);
+    bench_row *row;
     int status = EXIT_FAILED;
 
-    b->batch = cli_given(c, "batch") ? cli_int(c, "batch") : 64;
-    if (strcmp(model, "lstm") == 0 || strcmp(model, "gru") == 0) {
-        b->net = sequence_net(b, *model == 'l');
-        if (!b->net) return session_failed(b->ctx, NULL);
-    } else b->net = image_net(b, c, model, &status);
-    if (!b->net) return status;
-    b->opt = tern_adam(b->ctx, b->net, NULL);
-    if (b->opt && plan(b) == TERN_OK && measure(c, b) == TERN_OK) tell(c, b, model);
+    b->c = to->c;
+    b->name = name;
+    b->batch = batch;
+    b->ctx = session_open(to->c);
+    if (!b->ctx || tern_threads_set(b->ctx, threads) != TERN_OK) {
+        status = session_close(b->ctx, EXIT_FAILED);
+        free(b);
+        return status;
+    }
+    if (strcmp(name, "lstm") == 0 || strcmp(name, "gru") == 0) {
+        b->net = sequence_net(b, *name == 'l');
+        if (!b->net) session_failed(b->ctx, NULL);
+    } else b->net = image_net(b, name, &status);
+    if (b->net) {
+        row = bench_add(to, "step", name);
+        row->what = cli_copy(name);
+        row->direction = "step";
+        row->batch = batch;
+        row->threads = threads;
+        row->repro = cli_format("tern bench model %s --batch %lld --threads %d", name,
+                                (long long)batch, threads);
+        b->opt = tern_adam(b->ctx, b->net, NULL);
+        status = b->opt && plan(b) == TERN_OK && measure(to, b, row) ? EXIT_DONE
+                                                                     : session_failed(b->ctx, NULL);
+    }
     tern_drop(b->images);
     for (int i = 0; i < N_LABELS; i++) tern_drop(b->labels[i]);
-    free(b->ms);
-    return tern_error(b->ctx) == TERN_OK ? EXIT_DONE : session_failed(b->ctx, NULL);
+    if (status != EXIT_DONE) tern_error_clear(b->ctx);
+    status = session_close(b->ctx, status);
+    free(b);
+    return status;
+}
+
+int bench_run_model(bench *to, const char *name, int64_t batch)
+{
+    int64_t *list = NULL;
+    int n = 0, status = EXIT_DONE;
+
+    if (cli_given(to->c, "batch")) n = ints_parse(cli_text(to->c, "batch"), &list);
+    for (int t = 0; t < to->n_threads && status == EXIT_DONE; t++)
+        for (int i = 0; i < (n ? n : 1) && status == EXIT_DONE; i++) {
+            status = one(to, name, n ? list[i] : batch, to->threads[t]);
+            if (status == EXIT_DONE) bench_judge(to, &to->row[to->n_row - 1]);
+        }
+    free(list);
+    return status;
 }
 
 int bench_model(cli *c)
 {
-    timed b = {0};
+    bench b;
+    int status = EXIT_DONE;
 
-    if (c->n_arg != 2) return usage_error(c, "bench takes: model NAME");
-    if (strcmp(build_type(), "Release") != 0)
-        warn("this is a %s build: its times say nothing", build_type());
-    b.ctx = session_open(c);
-    return b.ctx ? session_close(b.ctx, run(c, &b, c->arg[1])) : EXIT_FAILED;
+    if (c->n_arg < 2) return usage_error(c, "bench model needs the name of a net");
+    if (!bench_start(&b, c, "model")) return EXIT_FAILED;
+    for (int i = 1; i < c->n_arg && status == EXIT_DONE; i++)
+        status = bench_run_model(&b, c->arg[i], 64);
+    if (status == EXIT_DONE) status = bench_report(&b);
+    bench_end(&b);
+    return session_close(b.ctx, status);
 }

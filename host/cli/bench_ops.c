@@ -217,34 +217,6 @@ bool bench_run_problems(bench *b, const problem_list *list)
 
 /* ---- The verb -------------------------------------------------------------------------------- */
 
-static bool wanted(const cli *c, const problem *p)
-{
-    const char *filter = cli_text(c, "filter"), *op = cli_text(c, "op");
-
-    if (op && strcmp(op, p->op.name) != 0) return false;
-    return !filter || strstr(p->name, filter) || strstr(p->text, filter);
-}
-
-/* Takes out what --filter and --op leave out. */
-static void select_problems(const cli *c, problem_list *list)
-{
-    problem_list left_out = {0};
-    int kept = 0;
-
-    for (int i = 0; i < list->n; i++) {
-        if (wanted(c, &list->at[i])) {
-            const problem swap = list->at[kept];
-            list->at[kept++] = list->at[i];
-            if (kept - 1 != i) list->at[i] = swap;
-        }
-    }
-    left_out.n = list->n - kept;
-    left_out.at = cli_alloc((size_t)(left_out.n + 1) * sizeof *left_out.at);
-    for (int i = 0; i < left_out.n; i++) left_out.at[i] = list->at[kept + i];
-    list->n = kept;
-    problems_free(&left_out);
-}
-
 static bool collect(cli *c, problem_list *list)
 {
     const char *path = cli_text(c, "problems");
@@ -256,7 +228,7 @@ static bool collect(cli *c, problem_list *list)
     found = path ? cli_copy(path) : bench_path("problems");
     fine = found && problems_read(list, found);
     free(found);
-    if (fine) select_problems(c, list);
+    if (fine) problems_keep(list, 0, cli_text(c, "op"), cli_text(c, "filter"));
     if (fine && list->n == 0) error("no problem is left by --filter and --op");
     return fine && list->n > 0;
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cli/bench.h"
@@ -69,6 +70,7 @@ void bench_end(bench *b)
         free(r->repro);
         free(r->why);
         free(r->extra);
+        free(r->notes);
         samples_free(&r->time);
     }
     free(b->row);
@@ -81,6 +83,14 @@ void bench_end(bench *b)
 }
 
 /* ---- Samples --------------------------------------------------------------------------------- */
+
+/* Times that the system took a core away from this process. */
+static long preempted(void)
+{
+    struct rusage use;
+
+    return getrusage(RUSAGE_SELF, &use) == 0 ? use.ru_nivcsw : 0;
+}
 
 /* How many calls make a sample: so many that it takes a millisecond, or one. 0: it failed. */
 static int64_t calls_in_a_sample(bench_fn fn, void *user, double seconds)
@@ -106,32 +116,39 @@ static bool enough(const bench *b, samples *t, int64_t round, double spent)
     const bool last = round >= b->rounds - 1;
     const double share = (double)(round + 1) / (double)b->rounds;
 
-    if (t->n >= SAMPLES_MOST) return true;
+    if (t->n >= SAMPLES_MOST || spent > 4 * b->patience) return true;
     if ((double)t->n < (double)b->least * share || spent < b->seconds / (double)b->rounds)
         return false;
     if (!last || spent > b->patience) return true;
+    if (t->n % 16) return false;
     samples_sum(t);
     return t->noise <= b->quiet;
 }
 
+/* Samples during which the system took a core away are measured again, while there is patience. */
 bool bench_sample(const bench *b, samples *t, int64_t round, bench_fn fn, void *user)
 {
     const double began = seconds_now();
-    int64_t times;
+    double warm = 0;
+    int64_t times = 1;
 
-    for (int64_t i = 0; i < b->warm; i++) /* slow ones need no more than that is worth */
+    for (int64_t i = 0; i < b->warm && seconds_now() - began < b->seconds; i++) {
+        const double from = seconds_now();
         if (!fn(user, 1)) return false;
-        else if (seconds_now() - began > b->seconds + 1) break;
-    times = calls_in_a_sample(fn, user, b->seconds);
-    if (times == 0) return false;
+        warm = seconds_now() - from;
+    }
+    if (warm < 1e-3 && (times = calls_in_a_sample(fn, user, b->seconds)) == 0) return false;
     const double first = seconds_now();
-    double from = first;
     do {
+        const long before = preempted();
+        const double from = seconds_now();
         if (!fn(user, times)) return false;
         const double to = seconds_now();
+        if (preempted() != before) {
+            t->disturbed++;
+            if (to - first < b->patience && to - from < b->patience / 4) continue;
+        }
         samples_put(t, 1e9 * (to - from) / (double)times, (int)round);
-        from = to;
-        if (t->n % 32 == 0 || to - first > b->patience) from = seconds_now();
     } while (!enough(b, t, round, seconds_now() - first));
     return true;
 }
@@ -171,7 +188,7 @@ void bench_judge(bench *b, bench_row *row)
     double compute, memory;
     int i = 0;
 
-    if (!r || row->bytes <= 0) return;
+    if (!r || (row->bytes <= 0 && row->flops <= 0)) return;
     while (i < r->n_copy - 1 && r->bytes[i] < bytes) i++;
     row->limit_gb_per_s = r->gb_per_s[i];
     if (i > 0 && bytes < r->bytes[i]) { /* between two: straight over the logarithm of the size */

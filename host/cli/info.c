@@ -113,6 +113,11 @@ static const struct {
 #else
     {"zip", false},
 #endif
+#ifdef TI_WITH_CAIRO
+    {"cairo", true},
+#else
+    {"cairo", false},
+#endif
     {"cuda", false},
 };
 enum { N_FEATURES = sizeof features / sizeof features[0] };

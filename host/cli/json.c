@@ -135,6 +135,15 @@ void json_raw(json *j, const char *key, const char *text)
     puts_(j, text);
 }
 
+void json_members(json *j, const char *object)
+{
+    const char *from = strchr(object, '{'), *to = strrchr(object, '}');
+
+    if (!from || !to || to == from + 1) return;
+    key_of(j, NULL);
+    put(j, from + 1, (size_t)(to - from - 1));
+}
+
 void json_real(json *j, const char *key, double value)
 {
     char text[64];

@@ -25,6 +25,8 @@ void json_bool(json *j, const char *key, bool value);
 void json_null(json *j, const char *key);
 /* A value that is JSON already. */
 void json_raw(json *j, const char *key, const char *text);
+/* The members of an object that is JSON already, as members here. */
+void json_members(json *j, const char *object);
 /* The shortest decimal that reads back as the same double. Not finite: null, and beside it
  * KEY_nonfinite: "nan", "inf" or "-inf". */
 void json_real(json *j, const char *key, double value);

@@ -58,11 +58,13 @@ const verb verb_table[] = {
      "  tern op --list --json\n",
      verb_op},
     {"bench", V_BENCH, "time operations, and training steps of a model",
-     "tern bench ops ['OP NAME=SHAPE... OPTION=VALUE...'] [options]   or   tern bench model NAME",
+     "tern bench ops ['OP NAME=SHAPE... OPTION=VALUE...'] [options]\n"
+     "  or: tern bench model NAME... | suite cnn|small|gemm|memory-bound|all | pool | launch",
      "  tern bench ops --filter conv --threads 1,2 --save base.json\n"
      "  tern bench ops --filter conv --threads 1,2 --baseline base.json\n"
      "  tern bench ops 'conv2d N=64 x=Nx64x32x32 w=64x64x3x3 pad=1' --batch 1..64*4 --format csv\n"
-     "  tern bench model lenet5 --batch 64 --threads 1 --json\n",
+     "  tern bench model lenet5 --batch 64..1024*2 --threads 1 --json\n"
+     "  tern bench suite small --plot roofline.png\n",
      verb_bench},
     {"help", V_HELP, "what a verb takes", "tern help [VERB]", "  tern help train\n", run_help},
     {0},

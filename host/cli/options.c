@@ -89,6 +89,7 @@ const option option_table[] = {
     {"no-check", 0, O_FLAG, V_BENCH, false, 0, 0, NULL, NULL, "no comparison with ref"},
     {"save", 0, O_TEXT, V_BENCH, false, 0, 0, "FILE", NULL, "write all samples as JSON"},
     {"baseline", 0, O_TEXT, V_BENCH, false, 0, 0, "FILE", NULL, "compare with what --save wrote"},
+    {"plot", 0, O_TEXT, V_BENCH, false, 0, 0, "FILE", NULL, "draw a roofline or bars: .svg, .png"},
     {"force", 0, O_FLAG, V_BENCH, false, 0, 0, NULL, NULL, "compare with other hardware, too"},
     /* info */
     {"origins", 0, O_FLAG, V_INFO, false, 0, 0, NULL, NULL, "every setting and where it is from"},

@@ -5,7 +5,7 @@
  *
  * N is the batch: a letter in shapes and options ("N", "N*32"), so that it can be swept and so that
  * the comparison with ref can take a smaller one. A shape may be followed by what it is filled
- * with (":unit", ":positive", ":index<10", ":bool", ":zeros", ":count"; standard normal if nothing
+ * with (":small" is normal by 0.05, ":unit", ":positive", ":index<10", ":bool", ":zeros", ":count"; standard normal if nothing
  * is said) and "@packed": row-major, where images would lie channels-last (filters w do not).
  * "from:OP" takes the output of that name of OP, on the inputs of this line. out=y,mean: only
  * these are made.
@@ -91,7 +91,8 @@ static int input_named(const problem *p, const char *name)
 
 static bool fits_draw(const char *draw)
 {
-    static const char *const draws[] = {"normal", "unit", "positive", "bool", "zeros", "count"};
+    static const char *const draws[] = {"normal", "unit",  "positive", "small",
+                                        "bool",   "zeros", "count"};
     char rest;
     long long n;
 
@@ -123,7 +124,8 @@ static bool take_input(problem *p, int i, const char *value, const char *token)
     if (layout && strcmp(layout, "packed") != 0)
         return wrong(p->where, token, "after @ only \"packed\" is known");
     if (!fits_draw(in->draw))
-        return wrong(p->where, token, "normal, unit, positive, bool, zeros, count, index<NUMBER");
+        return wrong(p->where, token,
+                     "normal, small, unit, positive, bool, zeros, count, index<NUMBER");
     if (!shape_of(at, p->batch ? p->batch : 1, &shape))
         return wrong(p->where, token, "this is no shape such as 64x3x3, Nx10 or scalar");
     if (!p->batch && strchr(at, 'N')) return wrong(p->where, token, "N=… must come first");
@@ -243,6 +245,21 @@ void problems_free(problem_list *list)
     *list = (problem_list){0};
 }
 
+void problems_keep(problem_list *list, int from, const char *op, const char *text)
+{
+    int kept = from;
+
+    for (int i = from; i < list->n; i++) {
+        const problem p = list->at[i];
+        const bool keep = (!op || strcmp(op, p.op.name) == 0) &&
+                          (!text || strstr(p.name, text) || strstr(p.text, text));
+
+        if (keep) list->at[kept++] = p;
+        else free_problem(&list->at[i]);
+    }
+    list->n = kept;
+}
+
 static bool read_file(problem_list *list, const char *path)
 {
     FILE *file = fopen(path, "re");
@@ -351,7 +368,8 @@ static tern_tensor *filled(tern_ctx *ctx, const problem_input *in, tern_shape sh
     long long most = 0;
 
     memcpy(o.dim, shape.dim, sizeof o.dim);
-    if (strcmp(in->draw, "normal") == 0) return tern_normal(ctx, counter(ctx, 0), &o);
+    if (strcmp(in->draw, "small") == 0) o.b = 0.05;
+    if (strcmp(in->draw, "normal") == 0 || o.b != 1) return tern_normal(ctx, counter(ctx, 0), &o);
     if (strcmp(in->draw, "zeros") == 0) return tern_fill(ctx, TERN_F32, shape, 0);
     if (strcmp(in->draw, "count") == 0) return whole(ctx, TERN_I64, shape, 1, salt);
     if (strcmp(in->draw, "bool") == 0) return whole(ctx, TERN_BOOL, shape, 2, salt);

@@ -11,6 +11,7 @@ typedef struct {
     double *x;
     int *round;
     int n, room;
+    int disturbed; /* samples that the system got in the way of */
     /* By samples_sum: */
     double median, least, q25, q75, noise; /* noise: (q75 - q25) / median */
 } samples;

@@ -278,3 +278,21 @@ tern_status tern_call_check(tern_ctx *ctx, tern_call_error *e, tern_call *k, ter
     ti_free(ctx, in);
     return ctx->error;
 }
+
+tern_status tern_memory_cycle(tern_ctx *ctx, size_t bytes, int64_t times)
+{
+    char why[400];
+
+    if (!ti_ready(ctx, ctx != NULL, "memory_cycle")) return ctx ? ctx->error : TERN_E_ARGUMENT;
+    for (int64_t i = 0; i < times; i++) {
+        ti_block *block =
+            ti_may_allocate(ctx) ? ti_pool_alloc(ctx->pool, bytes, 0, "memory_cycle") : NULL;
+
+        if (!block) {
+            ti_pool_explain(ctx->pool, bytes, why, sizeof why);
+            return ti_fail(ctx, TERN_E_MEMORY, "memory_cycle: %s", why);
+        }
+        ti_pool_free(ctx->pool, block);
+    }
+    return TERN_OK;
+}

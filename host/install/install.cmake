@@ -9,7 +9,7 @@ if(TARGET tern_command)
   install(TARGETS tern_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT runtime)
 endif()
 if(TARGET tern_command) # beside the command: its benchmarks
-  install(DIRECTORY bench/problems DESTINATION ${CMAKE_INSTALL_DATADIR}/tern/bench
+  install(DIRECTORY bench/problems bench/suites DESTINATION ${CMAKE_INSTALL_DATADIR}/tern/bench
     COMPONENT runtime FILES_MATCHING PATTERN "*.txt")
 endif()
 install(DIRECTORY include/tern DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev

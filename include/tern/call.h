@@ -49,6 +49,9 @@ typedef struct tern_call_error {
 TERN_API TERN_CHECKED tern_status tern_call_check(tern_ctx *ctx, tern_call_error *error,
                                                   tern_call *call, tern_ctx *ref);
 
+/* A block of so many bytes, taken from the device's pool and given back, `times` times. */
+TERN_API TERN_CHECKED tern_status tern_memory_cycle(tern_ctx *ctx, size_t bytes, int64_t times);
+
 TERN_END_DECLS
 
 #endif

@@ -55,7 +55,7 @@ wrong 'relu x=4x' 'x=4x: this is no shape'
 wrong 'relu x=Nx4' 'x=Nx4: N=… must come first'
 wrong 'relu N=0 x=4' 'N=0: a batch'
 wrong 'relu x=4 x=4' 'x=4: this input was given before'
-wrong 'relu x=4:blue' 'x=4:blue: normal, unit'
+wrong 'relu x=4:blue' 'x=4:blue: normal, small'
 wrong 'relu x=4 out=z' 'out=z: no such output'
 wrong 'relu x=4 name="' 'name: a text in quotes'
 printf 'conv2d x=1x3x8x8 w=4x3x3x3 stride=fast\n' > bad.txt

@@ -1,0 +1,343 @@
+/*
+ * bench_plot.c - rows of `tern bench` as a picture, .svg or .png: a roofline where operations state
+ * their arithmetic, else bars of the share of the roof, else bars of times.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/bench.h"
+#include "cli/out.h"
+
+#ifndef TI_WITH_CAIRO
+bool bench_plot(const bench *b, const char *path)
+{
+    (void)b;
+    error("--plot %s: this command was built without Cairo", path);
+    return false;
+}
+#else
+#include <cairo-svg.h>
+#include <cairo.h>
+
+enum { WIDTH = 1100, HEIGHT = 680, LEFT = 80, TOP = 90, BOTTOM = 70, RIGHT = 270, BAR = 22 };
+enum { ROWS_MOST = 400 };
+typedef struct {
+    double r, g, b;
+} color;
+static const color ink = {0.13, 0.15, 0.18}, faint = {0.45, 0.48, 0.52}, line = {0.88, 0.89, 0.91};
+/* Okabe and Ito: told apart by everyone. */
+static const color families[] = {{0, 0.45, 0.70},    {0.90, 0.62, 0},   {0, 0.62, 0.45},
+                                 {0.80, 0.47, 0.65}, {0.84, 0.37, 0},   {0.34, 0.71, 0.91},
+                                 {0.55, 0.50, 0.10}, {0.35, 0.35, 0.35}};
+enum { FAMILIES = sizeof families / sizeof families[0] };
+
+static void use(cairo_t *c, color k, double opaque)
+{
+    cairo_set_source_rgba(c, k.r, k.g, k.b, opaque);
+}
+
+/* at: -1 left of x, 0 around it, 1 right of it. */
+static void text_at(cairo_t *c, double x, double y, int at, double size, const char *text)
+{
+    cairo_text_extents_t e;
+
+    cairo_set_font_size(c, size);
+    cairo_text_extents(c, text, &e);
+    cairo_move_to(c, x - (at < 0 ? e.x_advance : at == 0 ? e.x_advance / 2 : 0), y);
+    cairo_show_text(c, text);
+}
+
+static void stroke(cairo_t *c, double x0, double y0, double x1, double y1, double width)
+{
+    cairo_set_line_width(c, width);
+    cairo_move_to(c, x0, y0);
+    cairo_line_to(c, x1, y1);
+    cairo_stroke(c);
+}
+
+/* What a row belongs to: its operation without "_dx", "_d"; its model. */
+static void family_of(const bench_row *r, char name[48])
+{
+    size_t n;
+
+    strncpy(name, r->what ? r->what : r->kind, 47);
+    name[47] = '\0';
+    n = strlen(name);
+    if (n > 3 && (strcmp(name + n - 3, "_dx") == 0 || strcmp(name + n - 3, "_dw") == 0))
+        name[n - 3] = '\0';
+    else if (n > 2 && strcmp(name + n - 2, "_d") == 0) name[n - 2] = '\0';
+}
+
+typedef struct {
+    char name[FAMILIES][48];
+    int n;
+} legend;
+
+static int family(legend *l, const bench_row *r)
+{
+    char name[48];
+
+    family_of(r, name);
+    for (int i = 0; i < l->n; i++)
+        if (strcmp(l->name[i], name) == 0) return i;
+    if (l->n == FAMILIES) return FAMILIES - 1;
+    if (l->n == FAMILIES - 1) strcpy(name, "others");
+    strcpy(l->name[l->n], name);
+    return l->n++;
+}
+
+static void head(cairo_t *c, const bench *b, const char *title, int width)
+{
+    char *hardware = bench_hardware(b), *below;
+
+    cairo_set_source_rgb(c, 1, 1, 1);
+    cairo_paint(c);
+    cairo_select_font_face(c, "sans-serif", CAIRO_FONT_SLANT_NORMAL, CAIRO_FONT_WEIGHT_BOLD);
+    use(c, ink, 1);
+    text_at(c, 28, 38, 1, 19, title);
+    cairo_select_font_face(c, "sans-serif", CAIRO_FONT_SLANT_NORMAL, CAIRO_FONT_WEIGHT_NORMAL);
+    use(c, faint, 1);
+    below = cli_format("tern %s · %s", tern_version(), hardware);
+    text_at(c, 28, 60, 1, 12.5, below);
+    free(below);
+    free(hardware);
+    (void)width;
+}
+
+/* ---- Roofline -------------------------------------------------------------------------------- */
+
+typedef struct {
+    double x0, x1, y0, y1; /* decades */
+} axes;
+
+static double at_x(const axes *a, double v)
+{
+    return LEFT + (log10(v) - a->x0) / (a->x1 - a->x0) * (WIDTH - LEFT - RIGHT);
+}
+static double at_y(const axes *a, double v)
+{
+    return HEIGHT - BOTTOM - (log10(v) - a->y0) / (a->y1 - a->y0) * (HEIGHT - TOP - BOTTOM);
+}
+
+static void grid(cairo_t *c, const axes *a)
+{
+    for (int d = (int)ceil(a->x0); d <= (int)floor(a->x1); d++) {
+        const double x = at_x(a, pow(10, d));
+        char *label = cli_format("%g", pow(10, d));
+        use(c, line, 1);
+        stroke(c, x, TOP, x, HEIGHT - BOTTOM, 1);
+        use(c, faint, 1);
+        text_at(c, x, HEIGHT - BOTTOM + 20, 0, 12, label);
+        free(label);
+    }
+    for (int d = (int)ceil(a->y0); d <= (int)floor(a->y1); d++) {
+        const double y = at_y(a, pow(10, d));
+        char *label = cli_format("%g", pow(10, d));
+        use(c, line, 1);
+        stroke(c, LEFT, y, WIDTH - RIGHT, y, 1);
+        use(c, faint, 1);
+        text_at(c, LEFT - 10, y + 4, -1, 12, label);
+        free(label);
+    }
+    use(c, ink, 1);
+    text_at(c, (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 22, 0, 13,
+            "flop for each byte of inputs and outputs");
+    cairo_save(c);
+    cairo_translate(c, 26, (TOP + HEIGHT - BOTTOM) / 2.0);
+    cairo_rotate(c, -acos(-1.0) / 2);
+    text_at(c, 0, 0, 0, 13, "GFLOP/s");
+    cairo_restore(c);
+}
+
+/* The slope of the slowest copy, then the flat top; a line for each measured number of threads. */
+static void roofs(cairo_t *c, const axes *a, const bench *b)
+{
+    for (int i = 0; i < b->n_roof; i++) {
+        const roof *r = &b->roofs[i];
+        const double slow = r->gb_per_s[r->n_copy - 1], knee = r->gflops / slow;
+        const double left = pow(10, a->x0), right = pow(10, a->x1);
+        double fast = slow;
+        char *label;
+
+        for (int k = 0; k < r->n_copy; k++) fast = fmax(fast, r->gb_per_s[k]);
+        use(c, ink, 0.85);
+        stroke(c, at_x(a, knee), at_y(a, r->gflops), at_x(a, right), at_y(a, r->gflops), 1.8);
+        stroke(c, at_x(a, left), at_y(a, left * slow), at_x(a, knee), at_y(a, r->gflops), 1.8);
+        cairo_set_dash(c, (const double[]){5, 4}, 2, 0);
+        stroke(c, at_x(a, left), at_y(a, left * fast), at_x(a, r->gflops / fast),
+               at_y(a, r->gflops), 1.2);
+        stroke(c, at_x(a, r->gflops / fast), at_y(a, r->gflops), at_x(a, knee), at_y(a, r->gflops),
+               1.2);
+        cairo_set_dash(c, NULL, 0, 0);
+        label = cli_format("%.0f GFLOP/s, %d thread%s", r->gflops, r->threads,
+                           r->threads > 1 ? "s" : "");
+        text_at(c, WIDTH - RIGHT - 6, at_y(a, r->gflops) - 7, -1, 12, label);
+        free(label);
+        label = cli_format("copy: %.0f GB/s from memory (line), %.0f GB/s at best (dashes)", slow,
+                           fast);
+        use(c, faint, 1);
+        text_at(c, 28, 78 - 0, 1, 12, i == 0 ? label : "");
+        free(label);
+    }
+}
+
+static bool has_point(const bench_row *r) { return r->time.n > 0 && r->flops > 0 && r->bytes > 0; }
+
+static void mark(cairo_t *c, const bench_row *r, double x, double y, color k)
+{
+    const char *d = r->direction ? r->direction : "fwd";
+
+    use(c, k, 0.8);
+    if (strcmp(d, "fwd") == 0) cairo_arc(c, x, y, 4.5, 0, 7);
+    else if (strcmp(d, "bwd-w") == 0) cairo_rectangle(c, x - 4, y - 4, 8, 8);
+    else {
+        cairo_move_to(c, x, y - 5.5);
+        cairo_line_to(c, x + 5.2, y + 4);
+        cairo_line_to(c, x - 5.2, y + 4);
+        cairo_close_path(c);
+    }
+    cairo_fill(c);
+}
+
+static void roofline(cairo_t *c, const bench *b)
+{
+    static const char *const ways[] = {"fwd", "bwd", "bwd-w"};
+    static const char *const words[] = {"forward", "backward (in x, or all)", "backward in w"};
+    axes a = {1e9, -1e9, 1e9, -1e9};
+    legend l = {.n = 0};
+
+    for (int i = 0; i < b->n_row; i++) {
+        const bench_row *r = &b->row[i];
+        if (!has_point(r)) continue;
+        a.x0 = fmin(a.x0, log10(r->flops / r->bytes) - 0.2);
+        a.x1 = fmax(a.x1, log10(r->flops / r->bytes) + 0.2);
+        a.y0 = fmin(a.y0, log10(r->flops / r->time.median) - 0.2);
+        a.y1 = fmax(a.y1, log10(r->flops / r->time.median) + 0.2);
+    }
+    for (int i = 0; i < b->n_roof; i++) {
+        a.y1 = fmax(a.y1, log10(b->roofs[i].gflops) + 0.2);
+        a.x1 = fmax(a.x1,
+                    log10(b->roofs[i].gflops / b->roofs[i].gb_per_s[b->roofs[i].n_copy - 1]) + 0.6);
+    }
+    head(c, b, "Roofline: arithmetic against bytes", WIDTH);
+    grid(c, &a);
+    cairo_save(c);
+    cairo_rectangle(c, LEFT, TOP - 20, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM + 20);
+    cairo_clip(c);
+    for (int i = 0; i < b->n_row; i++) {
+        const bench_row *r = &b->row[i];
+        if (has_point(r))
+            mark(c, r, at_x(&a, r->flops / r->bytes), at_y(&a, r->flops / r->time.median),
+                 families[family(&l, r)]);
+    }
+    cairo_restore(c);
+    roofs(c, &a, b);
+    for (int i = 0; i < l.n; i++) {
+        use(c, families[i], 1);
+        cairo_rectangle(c, WIDTH - RIGHT + 26, TOP + 24 * i, 12, 12);
+        cairo_fill(c);
+        use(c, ink, 1);
+        text_at(c, WIDTH - RIGHT + 46, TOP + 24 * i + 11, 1, 13, l.name[i]);
+    }
+    for (int i = 0; i < 3; i++) {
+        const bench_row r = {.direction = ways[i]};
+        const double y = TOP + 24 * (l.n + 1 + i) + 6;
+        mark(c, &r, WIDTH - RIGHT + 32, y, faint);
+        use(c, ink, 1);
+        text_at(c, WIDTH - RIGHT + 46, y + 5, 1, 13, words[i]);
+    }
+}
+
+/* ---- Bars ------------------------------------------------------------------------------------ */
+
+static int n_bars(const bench *b)
+{
+    int n = 0;
+
+    for (int i = 0; i < b->n_row; i++) n += b->row[i].time.n > 0;
+    return n > ROWS_MOST ? ROWS_MOST : n;
+}
+
+static void bars(cairo_t *c, const bench *b)
+{
+    const double from = 380, to = WIDTH - 150;
+    bool share = true;
+    double most = 0;
+    legend l = {.n = 0};
+    int at = 0;
+
+    for (int i = 0; i < b->n_row; i++)
+        if (b->row[i].time.n > 0) share &= b->row[i].bound != NULL;
+    for (int i = 0; i < b->n_row; i++)
+        if (b->row[i].time.n) most = fmax(most, share ? b->row[i].roof : b->row[i].time.median);
+    if (share && most < 1) most = 1;
+    head(c, b, share ? "Share of what the machine allows" : "Times", WIDTH);
+    if (share) { /* the roof itself */
+        const double x = from + (to - from) / most;
+        use(c, faint, 1);
+        cairo_set_dash(c, (const double[]){5, 4}, 2, 0);
+        stroke(c, x, TOP - 8, x, TOP + BAR * n_bars(b), 1);
+        cairo_set_dash(c, NULL, 0, 0);
+    }
+    for (int i = 0; i < b->n_row && at < ROWS_MOST; i++) {
+        const bench_row *r = &b->row[i];
+        const double value = share ? r->roof : r->time.median, y = TOP + BAR * at;
+        char *name, *label;
+
+        if (r->time.n == 0) continue;
+        at++;
+        name = cli_format("%s%s%s", r->name, r->direction ? "  " : "",
+                          r->direction ? r->direction : "");
+        label = share ? cli_format("%.0f%%  %s", 100 * r->roof, bench_time(r->time.median))
+                      : cli_copy(bench_time(r->time.median));
+        use(c, ink, 1);
+        text_at(c, from - 10, y + 13, -1, 12, name);
+        use(c, families[family(&l, r)], 0.85);
+        cairo_rectangle(c, from, y + 2, (to - from) * value / most, BAR - 7);
+        cairo_fill(c);
+        use(c, faint, 1);
+        text_at(c, from + (to - from) * value / most + 8, y + 13, 1, 12, label);
+        free(name);
+        free(label);
+    }
+}
+
+/* ---- Files ----------------------------------------------------------------------------------- */
+
+bool bench_plot(const bench *b, const char *path)
+{
+    const size_t n = strlen(path);
+    const bool svg = n > 4 && strcmp(path + n - 4, ".svg") == 0;
+    const bool png = n > 4 && strcmp(path + n - 4, ".png") == 0;
+    const double zoom = svg ? 1 : 2;
+    int points = 0, height = HEIGHT;
+    cairo_surface_t *s;
+    cairo_status_t status;
+    cairo_t *c;
+
+    if (!svg && !png) {
+        error("--plot %s: the name ends neither with .svg nor with .png", path);
+        return false;
+    }
+    for (int i = 0; i < b->n_row; i++) points += has_point(&b->row[i]);
+    if (points == 0) height = TOP + BAR * n_bars(b) + 30;
+    s = svg ? cairo_svg_surface_create(path, WIDTH, height)
+            : cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)(WIDTH * zoom),
+                                         (int)(height * zoom));
+    c = cairo_create(s);
+    cairo_scale(c, zoom, zoom);
+    if (points) roofline(c, b);
+    else bars(c, b);
+    status = cairo_status(c);
+    cairo_destroy(c);
+    if (status == CAIRO_STATUS_SUCCESS && png) status = cairo_surface_write_to_png(s, path);
+    cairo_surface_finish(s);
+    if (status == CAIRO_STATUS_SUCCESS) status = cairo_surface_status(s);
+    cairo_surface_destroy(s);
+    if (status != CAIRO_STATUS_SUCCESS)
+        error("--plot %s: %s", path, cairo_status_to_string(status));
+    else say("drew %s\n", path);
+    return status == CAIRO_STATUS_SUCCESS;
+}
+#endif

@@ -1,0 +1,228 @@
+/*
+ * bench_small.c - `tern bench pool` and `tern bench launch`: what everything else stands on.
+ *
+ * pool: a block taken from the cache and given back, by size; then training steps of varied batches,
+ * each tensor from the pool, and what the pool holds beside what is in use at most.
+ * launch: a chain of operations on 4 numbers: eager, with its derivatives, replayed.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/bench.h"
+#include "cli/json.h"
+#include "cli/out.h"
+#include "cli/session.h"
+
+typedef struct {
+    tern_ctx *ctx;
+    size_t bytes;
+    tern_tensor *x;
+    tern_program *program;
+    bool derive;
+} small;
+
+static char *repro(const bench *b, const bench_row *row)
+{
+    return cli_format("tern bench %s --threads %d", b->what, row->threads);
+}
+
+/* Samples of fn divided by `each`, as a row. */
+static bool time_row(bench *b, const char *kind, const char *name, bench_fn fn, void *user,
+                     double each)
+{
+    bench_row *row = bench_add(b, kind, name);
+
+    row->threads = tern_threads(b->ctx);
+    row->repro = repro(b, row);
+    for (int64_t round = 0; round < b->rounds; round++)
+        if (!bench_sample(b, &row->time, round, fn, user)) return false;
+    for (int i = 0; i < row->time.n; i++) row->time.x[i] /= each;
+    samples_sum(&row->time);
+    return true;
+}
+
+static int finish(bench *b, bool fine)
+{
+    int status = EXIT_FAILED;
+
+    if (fine) status = bench_report(b);
+    else session_failed(b->ctx, NULL);
+    tern_error_clear(b->ctx);
+    bench_end(b);
+    return session_close(b->ctx, status);
+}
+
+/* ---- Pool ------------------------------------------------------------------------------------ */
+
+static bool cycle(void *user, int64_t times)
+{
+    const small *s = user;
+
+    return tern_memory_cycle(s->ctx, s->bytes, times) == TERN_OK;
+}
+
+/* One training step of LeNet-5 on a batch, every tensor from the pool. */
+static bool varied_step(tern_ctx *ctx, tern_module *net, tern_optim *opt, int64_t batch)
+{
+    const tern_shape x = {4, {batch, 1, 28, 28}};
+    int64_t *label = cli_alloc((size_t)batch * sizeof *label);
+    tern_tensor *loss;
+
+    for (int64_t i = 0; i < batch; i++) label[i] = i % 10;
+    tern_frame_begin(ctx);
+    loss = tern_cross_entropy(ctx, tern_forward(ctx, net, tern_fill(ctx, TERN_F32, x, 0.5)),
+                              tern_from_host(ctx, TERN_I64, label, (tern_shape){1, {batch}}), NULL,
+                              NULL);
+    if (loss && tern_backward(ctx, loss, net) == TERN_OK) (void)!tern_optim_step(ctx, opt);
+    tern_frame_end(ctx);
+    free(label);
+    return tern_error(ctx) == TERN_OK;
+}
+
+static bool varied(bench *b)
+{
+    tern_module *net = tern_model(b->ctx, "lenet5", NULL);
+    tern_optim *opt = net ? tern_adam(b->ctx, net, NULL) : NULL;
+    tern_memory m, before;
+    bench_row *row;
+    json j = {.line = true};
+    unsigned state = 1;
+
+    tern_mode(b->ctx, TERN_TRAIN);
+    tern_memory_stats(b->ctx, &before);
+    tern_memory_peak_reset(b->ctx);
+    for (int i = 0; i < 200 && opt; i++) {
+        state = state * 1664525 + 1013904223;
+        if (!varied_step(b->ctx, net, opt, 1 + state / 65536 % 128)) return false;
+    }
+    if (!opt) return false;
+    tern_memory_stats(b->ctx, &m);
+    row = bench_add(b, "pool", "200 eager steps of lenet5, batches 1 to 128");
+    row->threads = tern_threads(b->ctx);
+    row->repro = repro(b, row);
+    const double hits = (double)(m.n_hit - before.n_hit) / (double)(m.n_alloc - before.n_alloc);
+    row->notes = cli_format("\nVaried steps (lenet5, eager, batches 1 to 128): in use at most %s, "
+                            "reserved at most %s (%.2f of it); %.2f%% of %lld allocations were "
+                            "hits.\n",
+                            mebibytes((double)m.peak), mebibytes((double)m.peak_reserved),
+                            (double)m.peak_reserved / (double)m.peak, 100 * hits,
+                            (long long)(m.n_alloc - before.n_alloc));
+    json_open(&j, NULL, '{');
+    json_int(&j, "peak_bytes", (int64_t)m.peak);
+    json_int(&j, "peak_reserved_bytes", (int64_t)m.peak_reserved);
+    json_real(&j, "reserved_per_peak", (double)m.peak_reserved / (double)m.peak);
+    json_int(&j, "allocations", m.n_alloc - before.n_alloc);
+    json_real(&j, "hits", hits);
+    json_real(&j, "fragmentation", m.fragmentation);
+    json_close(&j, '}');
+    row->extra = json_take(&j);
+    row->extra[strlen(row->extra) - 1] = '\0';
+    return true;
+}
+
+int bench_pool(cli *c)
+{
+    static const size_t sizes[] = {64, 1024, 65536, 1 << 20, 16 << 20};
+    bench b;
+    bool fine = true;
+
+    if (c->n_arg != 1) return usage_error(c, "bench pool takes no \"%s\"", c->arg[1]);
+    if (!bench_start(&b, c, "pool")) return EXIT_FAILED;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && fine; i++) {
+        small s = {.ctx = b.ctx, .bytes = sizes[i]};
+        char *name =
+            cli_format("hit of %s", sizes[i] < 1024 ? "64 B" : mebibytes((double)sizes[i]));
+
+        fine = time_row(&b, "pool", name, cycle, &s, 1);
+        free(name);
+    }
+    return finish(&b, fine && varied(&b));
+}
+
+/* ---- Launch ---------------------------------------------------------------------------------- */
+
+enum { CHAIN = 64 };
+
+/* Two operations by turns, none of which a program could leave out. */
+static tern_tensor *chain(tern_ctx *ctx, tern_tensor *x)
+{
+    tern_tensor *y = x;
+
+    for (int i = 0; i < CHAIN / 2; i++) y = tern_mul(ctx, tern_tanh(ctx, y), x);
+    return y;
+}
+
+static bool eager(void *user, int64_t times)
+{
+    small *s = user;
+
+    for (int64_t i = 0; i < times && tern_error(s->ctx) == TERN_OK; i++) {
+        tern_tensor *x, *y, *d;
+
+        tern_frame_begin(s->ctx);
+        x = s->derive ? tern_track(s->ctx, s->x) : s->x;
+        y = chain(s->ctx, x);
+        if (s->derive) (void)!tern_grads(s->ctx, &d, 1, &y, NULL, 1, &x);
+        tern_frame_end(s->ctx);
+    }
+    return tern_error(s->ctx) == TERN_OK;
+}
+
+static tern_status chain_step(tern_ctx *ctx, tern_tensor **to, tern_tensor **in, void *user)
+{
+    (void)user;
+    to[0] = chain(ctx, in[0]);
+    return tern_error(ctx);
+}
+
+static bool replayed(void *user, int64_t times)
+{
+    small *s = user;
+
+    for (int64_t i = 0; i < times && tern_error(s->ctx) == TERN_OK; i++) {
+        tern_tensor *y, *in[] = {s->x, NULL};
+
+        tern_frame_begin(s->ctx);
+        (void)!tern_program_run(s->ctx, &y, s->program, in);
+        tern_frame_end(s->ctx);
+    }
+    return tern_error(s->ctx) == TERN_OK;
+}
+
+static bool replay_rows(bench *b, small *s)
+{
+    tern_line_time line[4 * CHAIN];
+    tern_tensor *in[] = {s->x, NULL};
+    char *name;
+    int n = 0;
+    bool fine;
+
+    s->program = tern_record(b->ctx, chain_step, s);
+    if (tern_eager(b->ctx)) return true; /* nothing is replayed then */
+    if (tern_program_profile(b->ctx, s->program, in, 3, line, 4 * CHAIN, &n, NULL) != TERN_OK ||
+        n < 1)
+        return false;
+    name = cli_format("replayed line (of %d)", n);
+    fine = time_row(b, "launch", name, replayed, s, n);
+    free(name);
+    return fine;
+}
+
+int bench_launch(cli *c)
+{
+    const float four[] = {0.1f, 0.2f, 0.3f, 0.4f};
+    bench b;
+    small s = {0};
+    bool fine;
+
+    if (c->n_arg != 1) return usage_error(c, "bench launch takes no \"%s\"", c->arg[1]);
+    if (!bench_start(&b, c, "launch")) return EXIT_FAILED;
+    s.ctx = b.ctx;
+    s.x = tern_from_host(b.ctx, TERN_F32, four, (tern_shape){1, {4}});
+    fine = s.x && time_row(&b, "launch", "eager operation", eager, &s, CHAIN);
+    s.derive = true;
+    fine = fine &&
+           time_row(&b, "launch", "eager operation, forward and backward", eager, &s, CHAIN) &&
+           replay_rows(&b, &s);
+    return finish(&b, fine);
+}
