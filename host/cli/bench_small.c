@@ -1,8 +1,8 @@
 /*
  * bench_small.c - `tern bench pool` and `tern bench launch`: what everything else stands on.
  *
- * pool: a block taken from the cache and given back, by size; then training steps of varied batches,
- * each tensor from the pool, and what the pool holds beside what is in use at most.
+ * pool: a block taken from the cache and given back, by size; then training steps of varied
+ * batches, each tensor from the pool, and what the pool holds beside what is in use at most.
  * launch: a chain of operations on 4 numbers: eager, with its derivatives, replayed.
  */
 #include <stdlib.h>
