@@ -6,7 +6,8 @@
  * N is the batch: a letter in shapes and options ("N", "N*32"), so that it can be swept and so that
  * the comparison with ref can take a smaller one. A shape may be followed by what it is filled
  * with (":small" is normal by 0.05, ":unit", ":positive", ":index<10", ":bool", ":zeros", ":count";
- * standard normal if nothing is said) and "@packed": row-major, where images would lie channels-last (filters w do not).
+ * standard normal if nothing is said) and "@packed": row-major, where images would lie
+ * channels-last (filters w do not).
  * "from:OP" takes the output of that name of OP, on the inputs of this line. out=y,mean: only
  * these are made.
  */
