@@ -20,7 +20,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-DEFAULT = ["lenet5:64", "lenet5:1", "mlp:64", "mlp:1", "cnn:64", "cnn:1", "resnet18:64", "vgg:64"]
+DEFAULT = ["lenet5:64", "lenet5:1", "mlp:64", "mlp:1", "cnn:64", "cnn:1", "resnet18:64", "vgg:64",
+           "lstm:64", "gru:64"]
 TERN_NAMES = {"vgg": "vgg-small"}
 IMAGES = {"lenet5", "cnn", "resnet18", "vgg"}
 
