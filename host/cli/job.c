@@ -134,6 +134,8 @@ int job_start(cli *c, job *j, int64_t steps)
     char shape[64];
 
     data_notes(j->train);
+    if (!tern_archive_supported())
+        warn("built without jansson: no weights are kept, and the run cannot be resumed");
     shape_text(shape, tern_data_shape(j->train));
     if (pretty()) {
         say("data   %s · %s train, %s val, %s test · %s · %d classes%s\n", data_name(c),
@@ -263,14 +265,15 @@ static char *document(cli *c, job *j, const outcome *o)
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
-/* Scores the best weights on the test part; the net holds them afterwards. */
+/* Scores the best weights on the test part; the net holds them afterwards. A build that keeps no
+ * weights scores the last ones. */
 static tern_status test_best(job *j, outcome *o)
 {
     char *best = cli_format("%s/best.safetensors", j->folder);
     const double before = seconds_now();
 
     if (tern_weights_hash(j->ctx, o->last, j->net) == TERN_OK &&
-        tern_load(j->ctx, j->net, best) == TERN_OK &&
+        (!tern_archive_supported() || tern_load(j->ctx, j->net, best) == TERN_OK) &&
         tern_weights_hash(j->ctx, o->best, j->net) == TERN_OK &&
         tern_evaluate(j->ctx, &o->test, j->net, j->test) == TERN_OK)
         o->tested = true;

@@ -18,6 +18,8 @@
 
 #ifndef TI_WITH_JANSSON
 
+bool tern_archive_supported(void) { return false; }
+
 tern_archive *tern_archive_read(tern_ctx *ctx, const char *path)
 {
     if (ti_ready(ctx, path, "archive_read"))
@@ -32,6 +34,8 @@ tern_status tern_archive_save(tern_ctx *ctx, const tern_archive *a, const char *
 }
 
 #else
+
+bool tern_archive_supported(void) { return true; }
 
 #include <jansson.h>
 

@@ -126,7 +126,7 @@ tern_status ti_checkpoint_save(ti_run *run)
     char path[TI_PATH];
     tern_archive *to;
 
-    if (!run->o.run_dir) return TERN_OK;
+    if (!run->o.run_dir || !tern_archive_supported()) return TERN_OK;
     if (ti_run_path(run, path, file_name) != TERN_OK) return tern_error(ctx);
     to = tern_archive_new(ctx);
     if (!to) return tern_error(ctx);
@@ -312,7 +312,7 @@ tern_status ti_best_save(ti_run *run)
     char *names;
     int n = 0;
 
-    if (!run->o.run_dir) return TERN_OK;
+    if (!run->o.run_dir || !tern_archive_supported()) return TERN_OK;
     names = class_names(run);
     if (!names || ti_run_path(run, path, "best.safetensors") != TERN_OK) goto out;
     list(mean, norm.mean, norm.channels);

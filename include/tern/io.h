@@ -51,6 +51,8 @@ typedef struct tern_array {
 typedef struct tern_archive tern_archive;
 
 TERN_API tern_archive *tern_archive_new(tern_ctx *ctx);
+/* Whether this build reads and writes safetensors (it needs Jansson). */
+TERN_API bool tern_archive_supported(void);
 TERN_API void tern_archive_close(tern_ctx *ctx, tern_archive *archive); /* NULL is legal */
 /* Adds an array and gives its memory: a copy of data, or zeros to be filled in (data NULL). NULL
  * after a failure, also for a name that is taken. */

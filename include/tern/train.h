@@ -78,7 +78,7 @@ typedef struct tern_fit_opts {
     const tern_schedule *schedule; /* of the learning rate; NULL: constant */
     tern_data *validate;           /* scored after each epoch; NULL: none */
     int patience;                  /* epochs without a lower validation loss; 0: no early stop */
-    const char *run_dir;           /* NULL: nothing is written */
+    const char *run_dir;           /* NULL: nothing is written; see tern_archive_supported */
     bool resume;                   /* go on from run_dir/last.ckpt; without that file start at 0 */
     int64_t save_every;            /* steps between checkpoints; 0: at the ends of epochs only */
     int64_t log_every;             /* steps between lines of steps.jsonl; 0: 50 */
