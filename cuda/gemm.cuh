@@ -121,13 +121,13 @@ static inline __device__ void ti_load_tile(T (*tile)[TI_TILE + 4], const X &x, c
 {
     const int t = (int)threadIdx.x;
 
+    TI_UNROLL
     for (int l = 0; l < TI_EACH; l++) {
         const int i = along_k ? t / TI_DEPTH + 16 * l : t % TI_TILE;
         const int k = along_k ? t % TI_DEPTH : t / TI_TILE + 4 * l;
 
-        tile[k][i] = first + i < n && k0 + k < k1
-                         ? ti_fetch(x, outer[along_k ? l : 0], ti_inner(x, k0 + k))
-                         : T(0);
+        tile[k][i] =
+            first + i < n && k0 + k < k1 ? ti_fetch(x, outer[l], ti_inner(x, k0 + k)) : T(0);
     }
 }
 
@@ -154,6 +154,7 @@ static __global__ void ti_gemm_kernel(A a, B b, const ti_product p, const ti_res
         ti_place(p.batch, batch, at);
         a.x = a0 + at[1];
         b.x = b0 + at[2];
+        TI_UNROLL
         for (int l = 0; l < TI_EACH; l++) {
             a_outer[l] = ti_outer(a, i0 + (a_along_k ? t / TI_DEPTH + 16 * l : t % TI_TILE));
             b_outer[l] = ti_outer(b, j0 + (b_along_k ? t / TI_DEPTH + 16 * l : t % TI_TILE));
@@ -174,15 +175,16 @@ static __global__ void ti_gemm_kernel(A a, B b, const ti_product p, const ti_res
             }
             __syncthreads();
         }
-        for (int l = 0; l < TI_EACH; l++)
-            for (int m = 0; m < TI_EACH; m++) {
-                const int64_t i = i0 + row + l, j = j0 + col + m;
+        TI_UNROLL
+        for (int l = 0; l < TI_EACH; l++) TI_UNROLL
+        for (int m = 0; m < TI_EACH; m++) {
+            const int64_t i = i0 + row + l, j = j0 + col + m;
 
-                if (i >= p.M || j >= p.N) continue;
-                if (to.partial)
-                    to.partial[((split * p.batch.count + batch) * p.M + i) * p.N + j] = sum[l][m];
-                else ti_deliver(to, at[0], at[3], i, j, sum[l][m]);
-            }
+            if (i >= p.M || j >= p.N) continue;
+            if (to.partial)
+                to.partial[((split * p.batch.count + batch) * p.M + i) * p.N + j] = sum[l][m];
+            else ti_deliver(to, at[0], at[3], i, j, sum[l][m]);
+        }
     }
 }
 

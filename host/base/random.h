@@ -40,7 +40,11 @@ TI_PHILOX ti_philox4 ti_stream_block(const ti_stream *s, uint64_t block)
 /* 32 bits for element i (four elements a block); 64 bits for element i (two a block). */
 TI_PHILOX uint32_t ti_bits32(const ti_stream *s, uint64_t i)
 {
-    return ti_stream_block(s, i / 4).x[i % 4];
+    const ti_philox4 b = ti_stream_block(s, i / 4);
+    const int k = (int)(i % 4);
+
+    /* no index into the array: on GPUs it stays in registers */
+    return k < 2 ? (k ? b.x[1] : b.x[0]) : (k == 2 ? b.x[2] : b.x[3]);
 }
 TI_PHILOX uint64_t ti_pair(ti_philox4 b, int half)
 {
