@@ -20,7 +20,7 @@ bool bench_plot(const bench *b, const char *path)
 #include <cairo-svg.h>
 #include <cairo.h>
 
-enum { WIDTH = 1100, HEIGHT = 680, LEFT = 80, TOP = 90, BOTTOM = 70, RIGHT = 270, BAR = 22 };
+enum { WIDTH = 1100, HEIGHT = 680, LEFT = 80, TOP = 110, BOTTOM = 70, RIGHT = 270, BAR = 22 };
 enum { ROWS_MOST = 400 };
 typedef struct {
     double r, g, b;
@@ -120,26 +120,34 @@ static double at_y(const axes *a, double v)
     return HEIGHT - BOTTOM - (log10(v) - a->y0) / (a->y1 - a->y0) * (HEIGHT - TOP - BOTTOM);
 }
 
+/* 1, 2, 5 of each decade by name, the others as faint lines. */
+static void grid_axis(cairo_t *c, const axes *a, bool across)
+{
+    const double low = across ? a->x0 : a->y0, high = across ? a->x1 : a->y1;
+
+    for (int d = (int)floor(low); d <= (int)ceil(high); d++)
+        for (int k = 1; k < 10; k++) {
+            const double v = k * pow(10, d), at = across ? at_x(a, v) : at_y(a, v);
+            const bool named = k == 1 || k == 2 || k == 5;
+            char *label;
+
+            if (log10(v) < low - 1e-9 || log10(v) > high + 1e-9) continue;
+            use(c, line, k == 1 ? 1 : named ? 0.8 : 0.4);
+            if (across) stroke(c, at, TOP, at, HEIGHT - BOTTOM, k == 1 ? 1.4 : 0.8);
+            else stroke(c, LEFT, at, WIDTH - RIGHT, at, k == 1 ? 1.4 : 0.8);
+            if (!named) continue;
+            label = cli_format("%g", v);
+            use(c, faint, 1);
+            if (across) text_at(c, at, HEIGHT - BOTTOM + 20, 0, 12, label);
+            else text_at(c, LEFT - 10, at + 4, -1, 12, label);
+            free(label);
+        }
+}
+
 static void grid(cairo_t *c, const axes *a)
 {
-    for (int d = (int)ceil(a->x0); d <= (int)floor(a->x1); d++) {
-        const double x = at_x(a, pow(10, d));
-        char *label = cli_format("%g", pow(10, d));
-        use(c, line, 1);
-        stroke(c, x, TOP, x, HEIGHT - BOTTOM, 1);
-        use(c, faint, 1);
-        text_at(c, x, HEIGHT - BOTTOM + 20, 0, 12, label);
-        free(label);
-    }
-    for (int d = (int)ceil(a->y0); d <= (int)floor(a->y1); d++) {
-        const double y = at_y(a, pow(10, d));
-        char *label = cli_format("%g", pow(10, d));
-        use(c, line, 1);
-        stroke(c, LEFT, y, WIDTH - RIGHT, y, 1);
-        use(c, faint, 1);
-        text_at(c, LEFT - 10, y + 4, -1, 12, label);
-        free(label);
-    }
+    grid_axis(c, a, true);
+    grid_axis(c, a, false);
     use(c, ink, 1);
     text_at(c, (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 22, 0, 13,
             "flop for each byte of inputs and outputs");
@@ -150,34 +158,44 @@ static void grid(cairo_t *c, const axes *a)
     cairo_restore(c);
 }
 
-/* The slope of the slowest copy, then the flat top; a line for each measured number of threads. */
+/* The slopes of the slowest and the fastest copy, then the flat top. */
+static void roof_lines(cairo_t *c, const axes *a, const roof *r, double slow, double fast)
+{
+    const double knee = r->gflops / slow, left = pow(10, a->x0), right = pow(10, a->x1);
+    const double top = at_y(a, r->gflops);
+
+    cairo_save(c);
+    cairo_rectangle(c, LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
+    cairo_clip(c);
+    use(c, ink, 0.85);
+    stroke(c, at_x(a, knee), top, at_x(a, right), top, 1.8);
+    stroke(c, at_x(a, left), at_y(a, left * slow), at_x(a, knee), top, 1.8);
+    cairo_set_dash(c, (const double[]){5, 4}, 2, 0);
+    stroke(c, at_x(a, left), at_y(a, left * fast), at_x(a, r->gflops / fast), top, 1.2);
+    stroke(c, at_x(a, r->gflops / fast), top, at_x(a, knee), top, 1.2);
+    cairo_restore(c);
+}
+
 static void roofs(cairo_t *c, const axes *a, const bench *b)
 {
     for (int i = 0; i < b->n_roof; i++) {
         const roof *r = &b->roofs[i];
-        const double slow = r->gb_per_s[r->n_copy - 1], knee = r->gflops / slow;
-        const double left = pow(10, a->x0), right = pow(10, a->x1);
+        const double slow = r->gb_per_s[r->n_copy - 1];
         double fast = slow;
         char *label;
 
         for (int k = 0; k < r->n_copy; k++) fast = fmax(fast, r->gb_per_s[k]);
-        use(c, ink, 0.85);
-        stroke(c, at_x(a, knee), at_y(a, r->gflops), at_x(a, right), at_y(a, r->gflops), 1.8);
-        stroke(c, at_x(a, left), at_y(a, left * slow), at_x(a, knee), at_y(a, r->gflops), 1.8);
-        cairo_set_dash(c, (const double[]){5, 4}, 2, 0);
-        stroke(c, at_x(a, left), at_y(a, left * fast), at_x(a, r->gflops / fast),
-               at_y(a, r->gflops), 1.2);
-        stroke(c, at_x(a, r->gflops / fast), at_y(a, r->gflops), at_x(a, knee), at_y(a, r->gflops),
-               1.2);
-        cairo_set_dash(c, NULL, 0, 0);
+        roof_lines(c, a, r, slow, fast);
+        use(c, ink, 1);
         label = cli_format("%.0f GFLOP/s, %d thread%s", r->gflops, r->threads,
                            r->threads > 1 ? "s" : "");
         text_at(c, WIDTH - RIGHT - 6, at_y(a, r->gflops) - 7, -1, 12, label);
         free(label);
-        label = cli_format("copy: %.0f GB/s from memory (line), %.0f GB/s at best (dashes)", slow,
-                           fast);
+        label = cli_format("%d thread%s: copies %.0f GB/s from memory (slope), %.0f GB/s from "
+                           "caches (dashes)",
+                           r->threads, r->threads > 1 ? "s" : "", slow, fast);
         use(c, faint, 1);
-        text_at(c, 28, 78 - 0, 1, 12, i == 0 ? label : "");
+        text_at(c, LEFT, TOP - 12 - 15 * (b->n_roof - 1 - i), 1, 12, label);
         free(label);
     }
 }
@@ -189,6 +207,7 @@ static void mark(cairo_t *c, const bench_row *r, double x, double y, color k)
     const char *d = r->direction ? r->direction : "fwd";
 
     use(c, k, 0.8);
+    cairo_new_path(c); /* text leaves a point behind */
     if (strcmp(d, "fwd") == 0) cairo_arc(c, x, y, 4.5, 0, 7);
     else if (strcmp(d, "bwd-w") == 0) cairo_rectangle(c, x - 4, y - 4, 8, 8);
     else {
@@ -216,10 +235,12 @@ static void roofline(cairo_t *c, const bench *b)
         a.y1 = fmax(a.y1, log10(r->flops / r->time.median) + 0.2);
     }
     for (int i = 0; i < b->n_roof; i++) {
-        a.y1 = fmax(a.y1, log10(b->roofs[i].gflops) + 0.2);
+        a.y1 = fmax(a.y1, log10(b->roofs[i].gflops) + 0.12);
+        a.x0 = fmin(a.x0, -0.3);
         a.x1 = fmax(a.x1,
                     log10(b->roofs[i].gflops / b->roofs[i].gb_per_s[b->roofs[i].n_copy - 1]) + 0.6);
     }
+    a.y0 = fmin(a.y0, a.y1 - 2);
     head(c, b, "Roofline: arithmetic against bytes", WIDTH);
     grid(c, &a);
     cairo_save(c);
@@ -295,6 +316,9 @@ static void bars(cairo_t *c, const bench *b)
         text_at(c, from - 10, y + 13, -1, 12, name);
         use(c, families[family(&l, r)], 0.85);
         cairo_rectangle(c, from, y + 2, (to - from) * value / most, BAR - 7);
+        cairo_fill(c);
+        cairo_set_source_rgb(c, 1, 1, 1); /* the label hides the line of the roof */
+        cairo_rectangle(c, from + (to - from) * value / most + 4, y + 1, 110, BAR - 5);
         cairo_fill(c);
         use(c, faint, 1);
         text_at(c, from + (to - from) * value / most + 8, y + 13, 1, 12, label);

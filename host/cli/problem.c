@@ -322,14 +322,14 @@ char *bench_path(const char *what)
     char exe[4096], *path = cli_format("bench/%s", what);
     const ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
 
+    exe[n > 0 ? n : 0] = '\0';
+    if (strrchr(exe, '/')) *strrchr(exe, '/') = '\0'; /* its folder */
     for (size_t i = 0; access(path, R_OK) != 0; i++) {
         free(path);
         if (i == sizeof tries / sizeof tries[0] || n <= 0) {
             error("bench/%s is neither here nor beside the command", what);
             return NULL;
         }
-        exe[n] = '\0';
-        *strrchr(exe, '/') = '\0';
         path = cli_format("%s%s/%s", exe, tries[i], what);
     }
     return path;

@@ -29,7 +29,7 @@ int ints_parse(const char *text, int64_t **list)
     do {
         char step = '+';
 
-        if (*at == ',') at++;
+        if (n) at++; /* the comma */
         if (!number(&at, &from)) goto none;
         to = from;
         by = 1;
