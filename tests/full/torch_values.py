@@ -216,13 +216,13 @@ def values(lib, only):
 def main():
     global limit
     p = argparse.ArgumentParser()
-    p.add_argument("library")
+    p.add_argument("lib", metavar="LIBTERN")
     p.add_argument("part", nargs="*")
     p.add_argument("--only", default="")
     p.add_argument("--limit", type=int, default=3)
     a = p.parse_args()
     limit = a.limit
-    lib = tern_api.library(a.library)
+    lib = tern_api.library(a.lib)
     parts = a.part or ["values", "others", "wrong", "quality", "models"]
     for name in parts:
         if name == "values":
