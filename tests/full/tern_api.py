@@ -33,7 +33,7 @@ class Failed(Exception):
 P = C.c_void_p
 
 
-def library(path):
+def load(path):
     lib = C.CDLL(path)
 
     def is_(name, result, *args):

@@ -222,7 +222,7 @@ def main():
     p.add_argument("--limit", type=int, default=3)
     a = p.parse_args()
     limit = a.limit
-    lib = tern_api.library(a.lib)
+    lib = tern_api.load(a.lib)
     parts = a.part or ["values", "others", "wrong", "quality", "models"]
     for name in parts:
         if name == "values":
