@@ -1,4 +1,6 @@
 /* elementwise.c - arithmetic, unary operations, activations: values worked out by hand. */
+#include <stdlib.h>
+
 #include "expect.h"
 
 #define INF INFINITY

@@ -49,11 +49,13 @@ void stand_in_skip(const char *text, ...);
 #define cr_expect(holds, ...)                                                                      \
     stand_in_check(false, __FILE__, __LINE__, #holds, (holds), "" __VA_ARGS__)
 #define cr_assert_eq(a, b, ...) cr_assert((a) == (b), __VA_ARGS__)
+#define cr_assert_neq(a, b, ...) cr_assert((a) != (b), __VA_ARGS__)
 #define cr_expect_eq(a, b, ...) cr_expect((a) == (b), __VA_ARGS__)
 #define cr_assert_str_eq(a, b, ...) cr_assert(strcmp(a, b) == 0, __VA_ARGS__)
 #define cr_expect_str_eq(a, b, ...) cr_expect(strcmp(a, b) == 0, __VA_ARGS__)
 #define cr_assert_not_null(a, ...) cr_assert((a) != NULL, __VA_ARGS__)
 #define cr_assert_null(a, ...) cr_assert((a) == NULL, __VA_ARGS__)
+#define cr_expect_null(a, ...) cr_expect((a) == NULL, __VA_ARGS__)
 #define cr_assert_fail(...) cr_assert(false, __VA_ARGS__)
 #define cr_expect_fail(...) cr_expect(false, __VA_ARGS__)
 #define cr_log_info(...) stand_in_log(__VA_ARGS__)
