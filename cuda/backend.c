@@ -23,6 +23,10 @@ static const size_t stage_bytes = (size_t)4 << 20;
 
 void ti_cuda_check(ti_device *d, cudaError_t e, const char *what)
 {
+    if (d->capturing) {
+        ti_cuda_spoil(d, e);
+        return;
+    }
     if (e == cudaSuccess || d->failed[0]) return;
     snprintf(d->failed, sizeof d->failed, "%.100s (%.40s), noticed in %.40s", cudaGetErrorString(e),
              cudaGetErrorName(e), what);
@@ -70,7 +74,8 @@ static bool open_stream(ti_device *d, char *why)
     if (!check(cudaSetDevice(d->index), why) ||
         !check(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking), why) ||
         !check(cudaMalloc((void **)&d->fault, sizeof *d->fault), why) ||
-        !check(cudaMemsetAsync(d->fault, 0, sizeof *d->fault, d->stream), why))
+        !check(cudaMemsetAsync(d->fault, 0, sizeof *d->fault, d->stream), why) ||
+        !check(ti_cuda_stages_open(d), why))
         return false;
     for (int i = 0; i < TI_STAGES; i++)
         if (!check(cudaHostAlloc((void **)&d->stage[i].data, stage_bytes, cudaHostAllocDefault),
@@ -108,6 +113,7 @@ static void cuda_close(ti_device *d)
         if (d->stage[i].done) (void)cudaEventDestroy(d->stage[i].done);
         if (d->stage[i].data) (void)cudaFreeHost(d->stage[i].data);
     }
+    ti_cuda_stages_close(d);
     if (d->fault) (void)cudaFree(d->fault);
     if (d->stream) (void)cudaStreamDestroy(d->stream);
     (void)cudaGetLastError();
@@ -281,6 +287,19 @@ static const ti_backend backend = {
     .zero = cuda_zero,
     .sync = cuda_sync,
     .fault = cuda_fault,
+    .capture_begin = ti_cuda_capture_begin,
+    .capture_spoilt = ti_cuda_capture_spoilt,
+    .capture_end = ti_cuda_capture_end,
+    .graph_size = ti_cuda_graph_size,
+    .graph_run = ti_cuda_graph_run,
+    .graph_free = ti_cuda_graph_free,
+    .stage_open = ti_cuda_stage_open,
+    .stage_close = ti_cuda_stage_close,
+    .stage_mark = ti_cuda_stage_mark,
+    .stage_send = ti_cuda_stage_send,
+    .stage_wait = ti_cuda_stage_wait,
+    .note = ti_cuda_note,
+    .noted = ti_cuda_noted,
     .host_memory = false,
     .computes = true,
     .isa = cuda_isa,

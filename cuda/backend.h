@@ -14,9 +14,15 @@ extern "C" {
 
 enum { TI_STAGES = 2 };
 
+/* What is read late: a flag, and whether a kernel has raised something. */
+typedef struct {
+    float x;
+    int raised;
+} ti_cuda_noted_t;
+
 struct ti_device {
     int index, n_threads, n_processors;
-    cudaStream_t stream;
+    cudaStream_t stream, ahead; /* ahead: batches only, see stage.c */
     ti_fault *fault; /* device memory: what kernels raise, the op's name by the host's address */
     struct {
         char *data; /* pinned */
@@ -26,10 +32,36 @@ struct ti_device {
     const char *last_op; /* launched last; a late fault is its or an earlier one's */
     char isa[16];
     char failed[200]; /* the first failure of the device: it stays */
+    bool capturing;
+    char spoilt[200]; /* of the capture that goes on: what failed first, or "" */
+    struct {
+        ti_cuda_noted_t *to; /* pinned */
+        cudaEvent_t done;
+    } note[2];
 };
 
 /* Notes e as the device's failure unless there is one already; `what` was being done. */
 void ti_cuda_check(ti_device *d, cudaError_t e, const char *what);
+
+/* capture.c: the same for a capture, and the table's entries. */
+void ti_cuda_spoil(ti_device *d, cudaError_t e);
+const char *ti_cuda_capture_begin(ti_device *d);
+const char *ti_cuda_capture_spoilt(ti_device *d);
+ti_graph *ti_cuda_capture_end(ti_device *d, const char **why);
+size_t ti_cuda_graph_size(const ti_graph *g);
+void ti_cuda_graph_run(ti_device *d, const ti_graph *g);
+void ti_cuda_graph_free(ti_device *d, ti_graph *g);
+
+/* stage.c */
+cudaError_t ti_cuda_stages_open(ti_device *d); /* the second stream, the notes */
+void ti_cuda_stages_close(ti_device *d);
+ti_stage *ti_cuda_stage_open(ti_device *d, size_t bytes, void **host);
+void ti_cuda_stage_close(ti_device *d, ti_stage *s);
+void ti_cuda_stage_mark(ti_device *d, ti_stage *s);
+void ti_cuda_stage_send(ti_device *d, ti_stage *s, void *to, size_t at, size_t bytes);
+void ti_cuda_stage_wait(ti_device *d, ti_stage *s);
+void ti_cuda_note(ti_device *d, int i, const float *from);
+float ti_cuda_noted(ti_device *d, int i);
 
 extern const ti_row *const ti_cuda_rows[];
 

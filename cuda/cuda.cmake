@@ -12,7 +12,8 @@ file(CONFIGURE OUTPUT generated/cuda_tables.c @ONLY CONTENT
 extern const ti_row *const ti_cuda_rows[];
 @cuda_text@")
 # Beside the kernels: what the simt plug-in is made of, too.
-set(cuda_host ${PROJECT_SOURCE_DIR}/cuda/backend.c ${PROJECT_SOURCE_DIR}/host/core/meta.c
+set(cuda_host ${PROJECT_SOURCE_DIR}/cuda/backend.c ${PROJECT_SOURCE_DIR}/cuda/capture.c
+  ${PROJECT_SOURCE_DIR}/cuda/stage.c ${PROJECT_SOURCE_DIR}/host/core/meta.c
   ${CMAKE_CURRENT_BINARY_DIR}/generated/cuda_tables.c)
 
 set(cuda_left_out "")

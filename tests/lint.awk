@@ -172,7 +172,7 @@ is_c {
             bad("prints", "the library prints nothing: " $0)
         if (code ~ ending) bad("ends", "the library ends nothing: " $0)
         if (code ~ guest) bad("guest", "the process is the caller's: " $0)
-        if (code ~ raw_memory && layer != "base" && file !~ /\/(backend|pool|context)[.]c$/)
+        if (code ~ raw_memory && layer != "base" && file !~ /^cuda\/|\/(backend|pool|context)[.]c$/)
             bad("memory", "by ti_alloc, where faults are injected: " $0)
     }
     if (kind != "" && code !~ /^#/) one_list(code)

@@ -10,7 +10,7 @@
 
 typedef struct {
     char device[64];     /* TERN_DEVICE, "" if not set */
-    char disable[128];   /* TERN_DISABLE: "program,avx512" */
+    char disable[128];   /* TERN_DISABLE: "program,graph,avx512" */
     char log[128];       /* TERN_LOG: topics */
     char trace[256];     /* TERN_TRACE: a file for the Chrome trace */
     char check[128];     /* TERN_CHECK: "trace,poison,leak,nan,sync" */

@@ -3,7 +3,8 @@
  *
  * pool: a block taken from the cache and given back, by size; then training steps of varied
  * batches, each tensor from the pool, and what the pool holds beside what is in use at most.
- * launch: a chain of operations on 4 numbers: eager, with its derivatives, replayed.
+ * launch: a chain of operations on 4 numbers: eager, with its derivatives, replayed; on a device
+ * with graphs also what the host needs to ask for a replayed step, captured or call by call.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -189,6 +190,40 @@ static bool replayed(void *user, int64_t times)
     return tern_error(s->ctx) == TERN_OK;
 }
 
+/* The host's time for asking: a few steps into an empty queue, not waited for. */
+static bool time_launch(bench *b, small *s, const char *name)
+{
+    enum { BURST = 8 };
+    bench_row *row = bench_add(b, "launch", name);
+    const double began = seconds_now();
+
+    row->threads = tern_threads(b->ctx);
+    row->repro = repro(b, row);
+    if (!replayed(s, 2)) return false; /* captured by then */
+    while (row->time.n < 3 || (row->time.n < 1000 && seconds_now() - began < b->seconds)) {
+        (void)tern_item(b->ctx, tern_read(b->ctx, tern_tripped(b->ctx))); /* waits */
+        const double from = seconds_now();
+        if (!replayed(s, BURST)) return false;
+        samples_put(&row->time, 1e9 * (seconds_now() - from) / BURST, row->time.n % 2);
+    }
+    samples_sum(&row->time);
+    return true;
+}
+
+static bool launch_rows(bench *b, small *s, int n)
+{
+    char *name = cli_format("asking for a captured step of %d calls", n);
+    bool fine = time_launch(b, s, name);
+
+    free(name);
+    tern_graphs_set(b->ctx, false);
+    name = cli_format("asking for a replayed step of %d calls, call by call", n);
+    fine = fine && time_launch(b, s, name);
+    free(name);
+    tern_graphs_set(b->ctx, true);
+    return fine;
+}
+
 static bool replay_rows(bench *b, small *s)
 {
     tern_line_time line[4 * CHAIN];
@@ -205,7 +240,7 @@ static bool replay_rows(bench *b, small *s)
     name = cli_format("replayed line (of %d)", n);
     fine = time_row(b, "launch", name, replayed, s, n);
     free(name);
-    return fine;
+    return fine && (!tern_graphs(b->ctx) || launch_rows(b, s, n));
 }
 
 int bench_launch(cli *c)

@@ -82,6 +82,8 @@ struct tern_ctx {
     int no_grad;
     tern_mode_t mode;
     bool eager, in_step, reaping, guard;
+    bool graphs;         /* steps are captured, where the device can */
+    int n_noted, i_note; /* notes of `tripped`, 2 at most; where the next one goes */
     ti_node *dead;
     const char *where;
     bool back; /* inside a backward walk */

@@ -139,6 +139,8 @@ tern_status ti_bind(ti_plan *p)
         sort_variables(p, p->bound);
     }
     view = p->views;
+    ti_graph_drop(p);
+    p->bound->warm = false;
     for (int i = 0; i < p->n_line; i++) {
         ti_bound_line *b = &p->bound->line[n];
 
@@ -272,9 +274,13 @@ static tern_status run_plan(tern_program *prog, ti_plan *p, int n_in, tern_tenso
     TI_TRY(ti_bind(p));
     for (int i = 0; i < p->bound->n_written; i++) TI_TRY(ti_unshare(p->bound->written[i]));
     TI_TRY(make_results(p, out));
+    const bool graph = ti_graphs(p);
+    if (graph) TI_TRY(ti_graph_ready(p));
     TI_TRY(keep(prog, p, n_in)); /* the last allocation: from here on only kernels may fail */
     ti_load_inputs(p, prog->in);
-    TI_TRY(p->times ? ti_replay_timed(p) : replay(p));
+    if (graph) ctx->backend->graph_run(ctx->device, p->bound->graph);
+    else TI_TRY(p->times ? ti_replay_timed(p) : replay(p));
+    p->bound->warm = true;
     for (int i = 0; i < p->n_out; i++) {
         const ti_view from = ti_view_at(&p->out[i].m, ti_value_data(p, p->out[i].value));
 
@@ -509,6 +515,7 @@ tern_status tern_program_run(tern_ctx *ctx, tern_tensor **out, tern_program *pro
     if (!take_inputs(prog, n_in, in)) {
         if (ctx->eager) run_eager(prog, n_in, result);
         else run_traced(prog, n_in, result);
+        if (!ctx->error) ti_guard_note(ctx);
     }
     while (n_out < TERN_STEP_OUT && result[n_out]) n_out++;
     while (ctx->depth > depth) ti_frame_end(ctx, n_out, result);

@@ -24,6 +24,8 @@ struct ti_bound {
     tern_var **written; /* blocks that the plan writes */
     int *host;          /* small variables that it only reads: the host may set them */
     size_t host_bytes;
+    bool warm;       /* each kernel has run once, bound as it is now: it may be captured */
+    ti_graph *graph; /* or NULL */
     ti_bound_line line[];
 };
 
@@ -63,6 +65,14 @@ tern_status ti_bind(ti_plan *p); /* also: the arena is large enough, variables h
 void ti_load_inputs(const ti_plan *p, tern_tensor *const *in);
 char *ti_value_data(const ti_plan *p, int v); /* of a bound plan */
 ti_meta ti_canonical(const ti_meta *m);       /* the layout of an input's slot */
+
+/* graph.c */
+bool ti_graphs(const ti_plan *p);       /* whether this run is a graph's launch */
+tern_status ti_graph_ready(ti_plan *p); /* captures the plan's calls unless that was done */
+void ti_graph_drop(ti_plan *p);         /* no graph any more; legal without one */
+
+/* look.c: notes the guard's flag behind a run, where the device reads it late. */
+void ti_guard_note(tern_ctx *ctx);
 
 /* profile.c: a replay that adds its nanoseconds, line by line, to p->times. */
 tern_status ti_replay_timed(ti_plan *p);

@@ -12,6 +12,8 @@
 
 typedef struct ti_device ti_device;
 typedef struct ti_row ti_row;
+typedef struct ti_graph ti_graph;
+typedef struct ti_stage ti_stage;
 
 /* A kernel's complaint about values that only it sees (an index out of range). The first one
  * stays; the host looks after eager calls and at the end of a replay. */
@@ -89,6 +91,34 @@ typedef struct ti_backend {
     const char *(*sync)(ti_device *d);
     /* What its kernels raised since the last call, after a sync; NULL: they write w->fault. */
     void (*fault)(ti_device *d, ti_fault *fault);
+    /*
+     * Capture, NULL where a device has none: calls noted once as a graph and run by one launch.
+     * Between begin and end rows launch as ever and nothing runs; a row may not allocate, wait, or
+     * copy memory that is not pinned. A forbidden call spoils the capture, which then ends without
+     * a graph; nothing has run, and the device stays usable. Texts: NULL where all is well.
+     */
+    const char *(*capture_begin)(ti_device *d);
+    const char *(*capture_spoilt)(ti_device *d); /* why, asked while it goes on */
+    /* NULL: there is none, and *why; "" for want of memory. */
+    ti_graph *(*capture_end)(ti_device *d, const char **why);
+    size_t (*graph_size)(const ti_graph *g); /* launches, fills and copies in it */
+    void (*graph_run)(ti_device *d, const ti_graph *g);
+    void (*graph_free)(ti_device *d, ti_graph *g); /* after the runs that were asked for */
+    /*
+     * Batches ahead, NULL where host_memory. A stage is pinned memory of the host, whose bytes go
+     * to the device beside its work. stage_mark: what was asked so far is the last that may use the
+     * memory which will be sent to. stage_send: the stage's bytes from `at` go there after the
+     * mark, and what is asked from now on waits for them. stage_wait: until all is sent.
+     */
+    ti_stage *(*stage_open)(ti_device *d, size_t bytes, void **host); /* NULL: no memory */
+    void (*stage_close)(ti_device *d, ti_stage *s);                   /* NULL is legal */
+    void (*stage_mark)(ti_device *d, ti_stage *s);
+    void (*stage_send)(ti_device *d, ti_stage *s, void *to, size_t at, size_t bytes);
+    void (*stage_wait)(ti_device *d, ti_stage *s);
+    /* A float read late, NULL where host_memory: note i (0 or 1) takes it in the order of the
+     * device's work, noted waits for that only. */
+    void (*note)(ti_device *d, int i, const float *from);
+    float (*noted)(ti_device *d, int i);
     bool host_memory; /* the host may read and write its storage directly */
     bool computes;    /* false: null */
     const char *(*isa)(const ti_device *d);

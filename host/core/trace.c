@@ -196,6 +196,7 @@ void ti_plan_free(ti_plan *p)
 
     for (int i = 0; i < p->n_line; i++) ti_line_free(p, &p->line[i]);
     for (int v = 0; v < p->n_value; v++) ti_storage_drop(p->value[v].held);
+    ti_graph_drop(p);
     if (p->bound) {
         ti_free(ctx, p->bound->written);
         ti_free(ctx, p->bound->host);

@@ -272,6 +272,7 @@ static tern_status assign_range(tern_ctx *ctx, tern_var *block, int64_t from, te
         /* the value may be the old one: hold it across the copy that unsharing makes */
         TI_TRY(ti_unshare(block));
         write_now(&p);
+        if (block == ctx->tripped) ctx->n_noted = 0; /* what was noted before is no news */
         return TERN_OK;
     }
     room = ti_grow(ctx, ctx->pending, ctx->n_pending, &ctx->cap_pending, sizeof *room);

@@ -6,6 +6,9 @@
  * own memory and tensors are made around them; if somebody still holds one when its batch ends,
  * its memory retires and the slot takes new memory, so tensors never change.
  *
+ * A device with memory of its own gets batch t while it works on step t - 1: the slot's memory is
+ * pinned, the tensors' storages are taken one call ahead, the copy goes beside the device's work.
+ *
  * The thread touches the slot that it was given, the order of the epoch and the source, never the
  * context. One mutex guards whose turn it is.
  */
@@ -27,7 +30,9 @@ typedef struct {
     int64_t *label; /* [batch] */
     int64_t *sample;
     void *memory;
-    retired *spare; /* for the day when the memory is still used at its batch's end */
+    ti_stage *stage;      /* on a device with memory of its own: memory is the stage's */
+    ti_storage *store[2]; /* there, taken ahead for the next batch */
+    retired *spare;       /* for the day when the memory is still used at its batch's end */
     int64_t count;
     tern_position at; /* what it holds */
     bool filled;
@@ -224,6 +229,16 @@ static void sweep(tern_ctx *ctx, tern_loader *l)
     }
 }
 
+/* Pinned memory is asked for like all else, and may be refused. */
+static void *stage_memory(tern_ctx *ctx, slot *t, size_t bytes)
+{
+    if (ti_may_allocate(ctx)) t->stage = ctx->backend->stage_open(ctx->device, bytes, &t->memory);
+    if (t->stage) return t->memory;
+    ti_fail(ctx, TERN_E_MEMORY, "loader: %s: no pinned memory for a batch of %zu bytes",
+            ctx->device_name, bytes);
+    return NULL;
+}
+
 static tern_status make_slot(tern_ctx *ctx, slot *t, const tern_loader *l)
 {
     const int64_t each = tern_count(l->source->sample);
@@ -235,8 +250,10 @@ static tern_status make_slot(tern_ctx *ctx, slot *t, const tern_loader *l)
         return ti_fail(ctx, TERN_E_ARGUMENT, "loader: batches of %lld samples are too large",
                        (long long)batch);
     /* Images first, at a cache line's start; labels and samples after them. */
+    const size_t room = (size_t)bytes + 3 * ALIGN;
     t->spare = ti_alloc(ctx, sizeof *t->spare);
-    t->memory = t->spare ? ti_alloc(ctx, (size_t)bytes + 3 * ALIGN) : NULL;
+    if (t->spare)
+        t->memory = ctx->backend->stage_open ? stage_memory(ctx, t, room) : ti_alloc(ctx, room);
     if (!t->memory) {
         ti_free(ctx, t->spare);
         t->spare = NULL;
@@ -249,6 +266,14 @@ static tern_status make_slot(tern_ctx *ctx, slot *t, const tern_loader *l)
     t->label = (int64_t *)(at + x_bytes);
     t->sample = t->label + batch;
     return TERN_OK;
+}
+
+static void free_slot(tern_ctx *ctx, slot *t)
+{
+    for (int i = 0; i < 2; i++) ti_storage_drop(t->store[i]);
+    if (t->stage) ctx->backend->stage_close(ctx->device, t->stage);
+    else ti_free(ctx, t->memory);
+    ti_free(ctx, t->spare);
 }
 
 static bool shared(const tern_tensor *t) { return t && (t->refs > 1 || t->store->refs > 1); }
@@ -290,18 +315,44 @@ static bool release(tern_ctx *ctx, tern_loader *l, slot *t, bool ending)
     return true;
 }
 
-static tern_tensor *tensor_of(tern_ctx *ctx, const ti_meta *m, void *data)
+/* ---- batches ahead (devices with memory of their own) ---------------------------------------- */
+
+/* The host may write the slot's memory: no copy reads it any more. */
+static void settle_copies(tern_ctx *ctx, slot *t)
 {
-    if (ctx->backend->host_memory) return ti_tensor_wrap(ctx, m, data);
-    /* The backend has memory of its own: the bytes travel as they lie. */
-    ti_storage *s = ti_storage_new(ctx, ti_bytes(m));
+    if (t->stage) ctx->backend->stage_wait(ctx->device, t->stage);
+}
 
-    if (!s) return NULL;
-    ctx->backend->upload(ctx->device, s->data, data, ti_bytes(m));
-    tern_tensor *t = ti_tensor(ctx, m, s, NULL, 0);
+/* Storages for a batch at `at`, unless they are there. What the device was asked before may still
+ * use the memory that they got: the copy will wait for that, and for nothing later. */
+static tern_status take_ahead(tern_ctx *ctx, tern_loader *l, slot *t, tern_position at)
+{
+    const int64_t left = l->count - at.index * l->batch, n = left < l->batch ? left : l->batch;
+    const size_t bytes[2] = {(size_t)(n * tern_count(l->source->sample)) * sizeof *t->x,
+                             (size_t)n * sizeof *t->label};
+    bool taken = false;
 
+    for (int i = 0; i < 2 && t->stage; i++) {
+        if (t->store[i] && t->store[i]->bytes == bytes[i]) continue;
+        ti_storage_drop(t->store[i]);
+        if (!(t->store[i] = ti_storage_new(ctx, bytes[i]))) return ctx->error;
+        taken = true;
+    }
+    if (taken) ctx->backend->stage_mark(ctx->device, t->stage);
+    return TERN_OK;
+}
+
+static tern_tensor *tensor_of(tern_ctx *ctx, slot *t, int i, const ti_meta *m, void *data)
+{
+    if (!t->stage) return ti_tensor_wrap(ctx, m, data);
+    const size_t at = (size_t)((char *)data - (char *)t->memory);
+    ti_storage *s = t->store[i];
+
+    ctx->backend->stage_send(ctx->device, t->stage, s->data, at, ti_bytes(m));
+    t->store[i] = NULL;
+    tern_tensor *made = ti_tensor(ctx, m, s, NULL, 0);
     ti_storage_drop(s);
-    return t;
+    return made;
 }
 
 /* Held tensors of the slot's batch, which no frame owns any more. */
@@ -313,9 +364,10 @@ static bool make_tensors(tern_ctx *ctx, tern_loader *l, slot *t)
     const ti_meta x = ti_channels_last_meta(TERN_F32, shape);
     const ti_meta y = ti_packed_meta(TERN_I64, (tern_shape){1, {t->count}});
 
+    if (take_ahead(ctx, l, t, t->at) != TERN_OK) return false;
     tern_frame_begin(ctx);
-    t->in[0] = tern_hold(tensor_of(ctx, &x, t->x));
-    t->in[1] = tern_hold(tensor_of(ctx, &y, t->label));
+    t->in[0] = tern_hold(tensor_of(ctx, t, 0, &x, t->x));
+    t->in[1] = tern_hold(tensor_of(ctx, t, 1, &y, t->label));
     tern_frame_end(ctx);
     if (t->in[0] && t->in[1]) return true;
     release(ctx, l, t, false);
@@ -336,15 +388,18 @@ static bool same(tern_position a, tern_position b)
 }
 
 /* Lets the thread make the batch after this one. The slot's last batch ends here. */
-static void prefetch(tern_loader *l, slot *t, tern_position at)
+static tern_status prefetch(tern_ctx *ctx, tern_loader *l, slot *t, tern_position at)
 {
-    if (l->opts.no_prefetch || !start(l)) return;
+    if (l->opts.no_prefetch || !start(l)) return TERN_OK;
+    settle_copies(ctx, t);
+    TI_TRY(take_ahead(ctx, l, t, at));
     pthread_mutex_lock(&l->mutex);
     t->at = at;
     t->filled = true; /* whoever wants it waits for the thread first */
     l->wanted = t;
     pthread_cond_broadcast(&l->cond);
     pthread_mutex_unlock(&l->mutex);
+    return TERN_OK;
 }
 
 static tern_status report(tern_ctx *ctx, const slot *t)
@@ -374,6 +429,7 @@ bool tern_loader_next(tern_ctx *ctx, tern_batch *batch, tern_loader *l)
     sweep(ctx, l);
     if (!t->filled || !same(t->at, l->next)) {
         if (!release(ctx, l, t, false)) return false;
+        settle_copies(ctx, t);
         t->at = l->next;
         fill(l, t);
         t->filled = true;
@@ -384,7 +440,10 @@ bool tern_loader_next(tern_ctx *ctx, tern_batch *batch, tern_loader *l)
         return false;
     }
     if (!release(ctx, l, ahead, false) || !make_tensors(ctx, l, t)) return false;
-    prefetch(l, ahead, after(l, l->next));
+    if (prefetch(ctx, l, ahead, after(l, l->next)) != TERN_OK) {
+        release(ctx, l, t, false);
+        return false;
+    }
     t->filled = false; /* given out: not to be given again */
     l->next.index++;
     l->turn = (l->turn + 1) % SLOTS;
@@ -430,8 +489,7 @@ static void end(tern_ctx *ctx, ti_object *object)
     pthread_mutex_destroy(&l->mutex);
     for (int i = 0; i < SLOTS; i++) {
         release(ctx, l, &l->slots[i], true);
-        ti_free(ctx, l->slots[i].memory);
-        ti_free(ctx, l->slots[i].spare);
+        free_slot(ctx, &l->slots[i]);
     }
     sweep(ctx, l);
     for (retired *r = l->retired; r; r = r->next) r->loader = NULL; /* its context ends it */

@@ -113,6 +113,24 @@ static tern_status read_losses(ti_run *run)
     return tern_error(run->ctx);
 }
 
+/* The last counted step was none. */
+static void uncount(ti_run *run)
+{
+    run->r.steps--;
+    run->r.images -= run->last_count;
+    run->epoch_images -= run->last_count;
+    run->at.index--;
+}
+
+static void forget_loss(ti_run *run)
+{
+    tern_drop(run->last[TI_LOSSES - 1]);
+    memmove(run->last + 1, run->last, sizeof run->last - sizeof run->last[0]);
+    memmove(run->r.losses + 1, run->r.losses, sizeof run->r.losses - sizeof run->r.losses[0]);
+    run->last[0] = NULL;
+    run->r.losses[0] = NAN;
+}
+
 /* Fails with the name of the first tensor that was not finite. The step changed nothing. */
 static tern_status tripped(ti_run *run)
 {
@@ -132,6 +150,21 @@ static tern_status tripped(ti_run *run)
                      (long long)run->r.nonfinite_step, (long long)run->at.epoch + 1, what);
 }
 
+/* Whether the step that was last counted tripped the guard: known for sure before anything is
+ * written that lasts. make_step knows it at once, or one step late. */
+static tern_status prove(ti_run *run)
+{
+    tern_ctx *ctx = run->ctx;
+
+    if (run->o.allow_nonfinite || !run->behind) return tern_error(ctx);
+    tern_frame_begin(ctx);
+    const bool bad = tern_item(ctx, tern_read(ctx, tern_tripped(ctx))) != 0;
+    tern_frame_end(ctx);
+    if (tern_error(ctx) != TERN_OK || !bad) return tern_error(ctx);
+    uncount(run);
+    return tripped(run);
+}
+
 static tern_status make_step(ti_run *run, tern_batch *b)
 {
     tern_ctx *ctx = run->ctx;
@@ -145,11 +178,16 @@ static tern_status make_step(ti_run *run, tern_batch *b)
     tern_frame_begin(ctx);
     if (tern_program_run(ctx, &loss, run->program, b->in) == TERN_OK) {
         keep_loss(run, loss);
-        bad = !run->o.allow_nonfinite && tern_item(ctx, tern_read(ctx, tern_tripped(ctx))) != 0;
+        if (!run->o.allow_nonfinite) (void)!tern_guard_look(ctx, &bad, &run->behind);
     }
     tern_frame_end(ctx);
     if (tern_error(ctx) != TERN_OK) return tern_error(ctx);
+    if (bad && run->behind) { /* it was the step before this one, which then did nothing */
+        forget_loss(run);
+        uncount(run);
+    }
     if (bad) return tripped(run);
+    run->last_count = b->count;
     run->r.steps++;
     run->r.images += b->count;
     run->epoch_images += b->count;
@@ -203,15 +241,17 @@ static tern_status after_step(ti_run *run, bool *stop)
 {
     tern_ctx *ctx = run->ctx;
     const bool over = run->at.index == run->batches || run->r.steps == run->r.steps_total;
+    const bool logs = run->o.run_dir && run->r.steps % run->o.log_every == 0;
     tern_wish wish;
 
+    if ((logs || over) && prove(run) != TERN_OK) return tern_error(ctx);
     if (log_step(run) != TERN_OK) return tern_error(ctx);
     wish = report(run);
     *stop = wish == TERN_STOP || tern_stop_requested(ctx);
     if (over && ti_epoch_end(run) != TERN_OK) return tern_error(ctx);
     if (run->r.saved_step == run->r.steps) return tern_error(ctx);
     if (wish == TERN_SAVE || *stop || (run->o.save_every && run->r.steps % run->o.save_every == 0))
-        return ti_checkpoint_save(run);
+        return prove(run) != TERN_OK ? tern_error(ctx) : ti_checkpoint_save(run);
     return tern_error(ctx);
 }
 

@@ -48,7 +48,8 @@ typedef struct {
     int csv_room;
     /* Times; the files that must repeat to the bit have none. */
     double began, epoch_seconds, tick, shown_loss, log_time;
-    int64_t log_step, epoch_images, began_step;
+    int64_t log_step, epoch_images, began_step, last_count; /* images of the last step */
+    int behind; /* steps that the guard is looked at late */
 } ti_run;
 
 /* weights.c */

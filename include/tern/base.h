@@ -132,6 +132,10 @@ TERN_API const char *tern_isa(const tern_ctx *ctx);
 /* Eager steps instead of replayed ones (also TERN_DISABLE=program). */
 TERN_API void tern_eager_set(tern_ctx *ctx, bool on);
 TERN_API bool tern_eager(const tern_ctx *ctx);
+/* Whether replayed steps are captured and run as graphs of the device (off: TERN_DISABLE=graph, and
+ * devices that have none). */
+TERN_API void tern_graphs_set(tern_ctx *ctx, bool on);
+TERN_API bool tern_graphs(const tern_ctx *ctx);
 
 /* Memory of the context's device, in bytes. `live` is in use, `reserved` what the pool took from
  * the device, `largest_free` the largest block it could give without asking for more. */

@@ -50,6 +50,9 @@ TERN_API tern_var *tern_tripped(tern_ctx *ctx);
 TERN_API TERN_CHECKED tern_status tern_skip_if(tern_ctx *ctx, tern_tensor *flag);
 /* Whether the guard is on (default). Part of a program's key. */
 TERN_API void tern_guard_set(tern_ctx *ctx, bool on);
+/* Whether the guard has tripped, looked at late: *behind says of how many runs ago that is known, 1
+ * on a device that works beside the host, else 0. It waits for the run before the last one only. */
+TERN_API TERN_CHECKED tern_status tern_guard_look(tern_ctx *ctx, bool *tripped, int *behind);
 
 /* Names what runs between the two for logs, errors and programs: "conv1", nested "block1.conv1".
  * The text must outlive the context's programs. */
@@ -72,7 +75,8 @@ typedef tern_status (*tern_step)(tern_ctx *ctx, tern_tensor **out, tern_tensor *
  * pending gradients) and replays it from the first run on. It lives as long as the context. */
 TERN_API tern_program *tern_record(tern_ctx *ctx, tern_step step, void *user);
 /* One step. in ends with NULL; out takes as many results as the step makes. Nothing is changed by
- * a step that fails. */
+ * a step that fails. On a device with graphs a key's second run is captured; TERN_E_UNSUPPORTED and
+ * the call's name if a kernel does what no capture may hold. */
 TERN_API TERN_CHECKED tern_status tern_program_run(tern_ctx *ctx, tern_tensor **out,
                                                    tern_program *program, tern_tensor **in);
 /* Plans the step for such inputs without running it; `shapes` and `types` have n entries. Inputs of
