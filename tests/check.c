@@ -28,16 +28,6 @@ bool tc_has(const char *device)
     return there;
 }
 
-bool tc_lacks(const char *device, const char *op)
-{
-    static const char *const cuda[] = {"rnn", "rnn_d", "lstm", "lstm_d", "gru", "gru_d"};
-    const bool on_cuda = strcmp(device, "simt") == 0 || strncmp(device, "cuda", 4) == 0;
-
-    for (size_t i = 0; on_cuda && i < sizeof cuda / sizeof *cuda; i++)
-        if (strcmp(op, cuda[i]) == 0) return true;
-    return false;
-}
-
 tern_ctx *tc_open(const char *device)
 {
     tern_ctx *ctx = NULL;

@@ -12,8 +12,6 @@ extern const char *const tc_devices[];
 /* Whether a device can be opened. If not the test is skipped, which is said, with the reason; with
  * TERN_REQUIRE_GPU=1 a missing "cuda" fails it. */
 bool tc_has(const char *device);
-/* Whether a device is known to have no row for an op; tables.c checks that list. */
-bool tc_lacks(const char *device, const char *op);
 /* A context that opened, or the test fails. */
 tern_ctx *tc_open(const char *device);
 /* Closes it; the test fails if anything was still held. */

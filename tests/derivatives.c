@@ -222,9 +222,9 @@ static void one_sample(const ti_op *op, const ti_sample *s, void *user)
     }
 }
 
-static void check_all(bool strided)
+static void check_all(const char *device, bool strided)
 {
-    problem p = {.ctx = tc_open("cpu"), .strided = strided};
+    problem p = {.ctx = tc_open(device), .strided = strided};
 
     tc_each_sample(one_sample, &p);
     cr_log_info("%ld first and %ld second derivatives", p.n_first, p.n_second);
@@ -232,5 +232,9 @@ static void check_all(bool strided)
     tc_close(p.ctx);
 }
 
-Test(derivatives, match_differences) { check_all(false); }
-Test(derivatives, match_differences_strided) { check_all(true); }
+Test(derivatives, match_differences) { check_all("cpu", false); }
+Test(derivatives, match_differences_strided) { check_all("cpu", true); }
+Test(derivatives, match_differences_on_simt)
+{
+    if (tc_has("simt")) check_all("simt", false);
+}

@@ -227,9 +227,9 @@ static void against_loops(tern_ctx *ctx, problem p, const int64_t *lengths, doub
     free(c);
 }
 
-Test(rnn, all_cells_equal_plain_loops)
+static void equal_plain_loops(const char *device)
 {
-    tern_ctx *ctx = tc_open("cpu");
+    tern_ctx *ctx = tc_open(device);
     int64_t lengths[70];
 
     for (int i = 0; i < 70; i++) lengths[i] = i * 5 % 8;
@@ -250,13 +250,19 @@ Test(rnn, all_cells_equal_plain_loops)
     tc_close(ctx);
 }
 
+Test(rnn, all_cells_equal_plain_loops) { equal_plain_loops("cpu"); }
+Test(rnn, all_cells_equal_plain_loops_on_simt)
+{
+    if (tc_has("simt")) equal_plain_loops("simt");
+}
+
 /* ---- Lengths ---- */
 
 /* What lies beyond a sequence's end, NaN even, enters neither results nor derivatives. */
-Test(rnn, what_lies_beyond_the_end_does_not_count)
+static void nothing_beyond_the_end(const char *device)
 {
     const int64_t lengths[] = {3, 0, 4, 1};
-    tern_ctx *ctx = tc_open("cpu");
+    tern_ctx *ctx = tc_open(device);
 
     for (int what = RNN; what <= GRU_BEFORE; what++)
         for (int how = 0; how < 4; how++) {
@@ -293,6 +299,12 @@ Test(rnn, what_lies_beyond_the_end_does_not_count)
     tc_close(ctx);
 }
 
+Test(rnn, what_lies_beyond_the_end_does_not_count) { nothing_beyond_the_end("cpu"); }
+Test(rnn, what_lies_beyond_the_end_does_not_count_on_simt)
+{
+    if (tc_has("simt")) nothing_beyond_the_end("simt");
+}
+
 static void expect_failure(tern_ctx *ctx, tern_status status, const char *part)
 {
     cr_expect(tern_error(ctx) == status, "%s: %s", tern_status_name(tern_error(ctx)),
@@ -302,50 +314,106 @@ static void expect_failure(tern_ctx *ctx, tern_status status, const char *part)
     tern_error_clear(ctx);
 }
 
-Test(rnn, wrong_arguments_are_refused)
+static void refuse_wrong_arguments(const char *device)
 {
     const int64_t lengths[] = {2, 5, 1}, few[] = {1, 2};
-    const char *const devices[] = {"cpu", "ref"};
+    tern_ctx *ctx = tc_open(device);
+    problem p = problem_of(ctx, TERN_F32, LSTM, 4, 3, 2, 2, lengths), q;
+    float y[4 * 3 * 2];
+    tern_tensor *late = apply(ctx, &p, NULL, NULL); /* GPUs say it when values are read */
 
-    for (int k = 0; k < 2; k++) {
-        tern_ctx *ctx = tc_open(devices[k]);
-        problem p = problem_of(ctx, TERN_F32, LSTM, 4, 3, 2, 2, lengths), q;
+    cr_expect(!late || tern_to_host(ctx, y, late));
+    expect_failure(ctx, TERN_E_VALUE, "index 5 is not in 0 to 4");
+    p = problem_of(ctx, TERN_F32, LSTM, 4, 3, 2, 2, NULL);
+    q = p, q.in[7] = tern_from_host(ctx, TERN_I64, few, TI_SHAPE(2));
+    cr_expect(!apply(ctx, &q, NULL, NULL));
+    expect_failure(ctx, TERN_E_SHAPE, "lengths [2]");
+    q = p, q.in[4] = normal(ctx, TERN_F32, TI_SHAPE(8, 3), 1);
+    cr_expect(!apply(ctx, &q, NULL, NULL));
+    expect_failure(ctx, TERN_E_SHAPE, "w_hh has 8 rows");
+    q = p, q.in[3] = normal(ctx, TERN_F32, TI_SHAPE(8, 3), 1);
+    cr_expect(!apply(ctx, &q, NULL, NULL));
+    expect_failure(ctx, TERN_E_SHAPE, "x [4,3,2] does not fit w_ih [8,3]");
+    q = p, q.in[2] = normal(ctx, TERN_F32, TI_SHAPE(3, 3), 1);
+    cr_expect(!apply(ctx, &q, NULL, NULL));
+    expect_failure(ctx, TERN_E_SHAPE, "c0 [3,3]");
+    q = p, q.in[1] = normal(ctx, TERN_F64, TI_SHAPE(3, 2), 1);
+    cr_expect(!apply(ctx, &q, NULL, NULL));
+    expect_failure(ctx, TERN_E_TYPE, "h0 is f64");
+    q = p, q.in[0] = normal(ctx, TERN_F32, TI_SHAPE(4, 2), 1);
+    cr_expect(!apply(ctx, &q, NULL, NULL));
+    expect_failure(ctx, TERN_E_SHAPE, "3 axes");
+    q = p, q.what = RNN, q.act = TERN_SIGMOID;
+    cr_expect(!apply(ctx, &q, NULL, NULL));
+    expect_failure(ctx, TERN_E_ARGUMENT, "act 3");
+    tc_close(ctx);
+}
 
-        cr_expect(!apply(ctx, &p, NULL, NULL));
-        expect_failure(ctx, TERN_E_VALUE, "index 5 is not in 0 to 4");
-        p = problem_of(ctx, TERN_F32, LSTM, 4, 3, 2, 2, NULL);
-        q = p, q.in[7] = tern_from_host(ctx, TERN_I64, few, TI_SHAPE(2));
-        cr_expect(!apply(ctx, &q, NULL, NULL));
-        expect_failure(ctx, TERN_E_SHAPE, "lengths [2]");
-        q = p, q.in[4] = normal(ctx, TERN_F32, TI_SHAPE(8, 3), 1);
-        cr_expect(!apply(ctx, &q, NULL, NULL));
-        expect_failure(ctx, TERN_E_SHAPE, "w_hh has 8 rows");
-        q = p, q.in[3] = normal(ctx, TERN_F32, TI_SHAPE(8, 3), 1);
-        cr_expect(!apply(ctx, &q, NULL, NULL));
-        expect_failure(ctx, TERN_E_SHAPE, "x [4,3,2] does not fit w_ih [8,3]");
-        q = p, q.in[2] = normal(ctx, TERN_F32, TI_SHAPE(3, 3), 1);
-        cr_expect(!apply(ctx, &q, NULL, NULL));
-        expect_failure(ctx, TERN_E_SHAPE, "c0 [3,3]");
-        q = p, q.in[1] = normal(ctx, TERN_F64, TI_SHAPE(3, 2), 1);
-        cr_expect(!apply(ctx, &q, NULL, NULL));
-        expect_failure(ctx, TERN_E_TYPE, "h0 is f64");
-        q = p, q.in[0] = normal(ctx, TERN_F32, TI_SHAPE(4, 2), 1);
-        cr_expect(!apply(ctx, &q, NULL, NULL));
-        expect_failure(ctx, TERN_E_SHAPE, "3 axes");
-        q = p, q.what = RNN, q.act = TERN_SIGMOID;
-        cr_expect(!apply(ctx, &q, NULL, NULL));
-        expect_failure(ctx, TERN_E_ARGUMENT, "act 3");
-        tc_close(ctx);
-    }
+Test(rnn, wrong_arguments_are_refused)
+{
+    refuse_wrong_arguments("cpu");
+    refuse_wrong_arguments("ref");
+}
+Test(rnn, wrong_arguments_are_refused_on_simt)
+{
+    if (tc_has("simt")) refuse_wrong_arguments("simt");
 }
 
 /* ---- Threads and hints ---- */
+
+static const char *const d_names[] = {"rnn_d", "lstm_d", "gru_d", "gru_d"};
+
+/* Derivatives by the tape, which has what the forward pass left, and by X_d without it: d[i], for
+ * each input, the same bits. How many there are. */
+static int with_and_without_hints(tern_ctx *ctx, problem p, tern_tensor **d)
+{
+    tern_tensor *to[7], *y, *in[13] = {NULL}, *out[TI_OUTS];
+    tern_tensor *g = normal(ctx, p.in[0]->m.type, TI_SHAPE(p.T, p.N, p.H), 77);
+    char opts[60];
+    int n = 0;
+
+    for (int i = 0; i < 7; i++)
+        if (p.in[i]) in[n] = p.in[i], to[n++] = p.in[i] = tern_track(ctx, p.in[i]);
+    y = apply(ctx, &p, NULL, NULL);
+    cr_assert(!tern_grads(ctx, d, 1, &y, &g, n, to), "%s", tern_error_text(ctx));
+    in[n] = p.in[7];
+    in[n + 1] = g;
+    snprintf(opts, sizeof opts, "reverse=%d%s", p.reverse,
+             p.what == GRU_BEFORE ? " reset_before=1" : "");
+    cr_assert(!tern_apply(ctx, d_names[p.what], opts,
+                          p.what == LSTM  ? 13
+                          : p.what == RNN ? 10
+                                          : 11,
+                          in, out),
+              "%s", tern_error_text(ctx));
+    for (int i = 0; i < n; i++) equal(ctx, "without hints", out[i], d[i]);
+    return n;
+}
+
+Test(rnn, hints_do_not_matter_on_simt)
+{
+    const int64_t lengths[] = {3, 0, 4, 1, 2, 4, 4, 3, 0, 1, 2, 3, 4, 4, 4, 2, 1};
+
+    if (!tc_has("simt")) return;
+    tern_ctx *ctx = tc_open("simt");
+    for (int what = RNN; what <= GRU_BEFORE; what++)
+        for (int how = 0; how < 8; how++) {
+            tern_tensor *d[7];
+
+            tern_frame_begin(ctx);
+            problem p = problem_of(ctx, how & 1 ? TERN_F64 : TERN_F32, (cell)what, 4, 17, 5, 18,
+                                   how & 2 ? lengths : NULL);
+            p.reverse = how >> 2;
+            with_and_without_hints(ctx, p, d);
+            tern_frame_end(ctx);
+        }
+    tc_close(ctx);
+}
 
 /* Chunks of sequences depend on the number of threads, their results do not; nor does it matter
  * whether the forward pass left its gates. */
 Test(rnn, bits_depend_neither_on_threads_nor_on_hints)
 {
-    static const char *const names[] = {"rnn_d", "lstm_d", "gru_d", "gru_d"};
     double *first[4][8] = {{NULL}};
 
     for (int threads = 1; threads <= 4; threads++) {
@@ -353,28 +421,16 @@ Test(rnn, bits_depend_neither_on_threads_nor_on_hints)
         cr_assert(tern_threads_set(ctx, threads) == TERN_OK);
         for (int what = RNN; what <= GRU_BEFORE; what++) {
             problem p = problem_of(ctx, TERN_F32, (cell)what, 5, 150, 17, 33, NULL);
-            tern_tensor *to[7], *d[7], *y, *in[13] = {NULL}, *out[TI_OUTS];
-            tern_tensor *g = normal(ctx, TERN_F32, TI_SHAPE(5, 150, 33), 77);
-            int n = 0, k = 0;
+            tern_tensor *d[7];
+            int k = 0;
 
-            for (int i = 0; i < 7; i++)
-                if (p.in[i]) in[n] = p.in[i], to[n++] = p.in[i] = tern_track(ctx, p.in[i]);
-            y = apply(ctx, &p, NULL, NULL);
-            cr_assert(!tern_grads(ctx, d, 1, &y, &g, n, to), "%s", tern_error_text(ctx));
-            in[n + 1] = g;
-            cr_assert(!tern_apply(ctx, names[what], what == GRU_BEFORE ? "reset_before=1" : NULL,
-                                  what == LSTM  ? 13
-                                  : what == RNN ? 10
-                                                : 11,
-                                  in, out));
-            for (int i = 0; i < n; i++) {
+            for (int i = 0, n = with_and_without_hints(ctx, p, d); i < n; i++) {
                 const size_t bytes = (size_t)tern_count(d[i]->m.shape) * sizeof(double);
                 double *x = tc_doubles(ctx, d[i]);
-                equal(ctx, "without hints", out[i], d[i]);
                 if (threads == 1) first[what][k++] = x;
                 else {
                     cr_expect(memcmp(x, first[what][k++], bytes) == 0, "%s, %d threads, %d",
-                              names[what], threads, i);
+                              d_names[what], threads, i);
                     free(x);
                 }
             }

@@ -138,6 +138,18 @@ static const ti_sample gru_d_samples[] = {
      11,
      {IN(2, 3, 17, 18), LENGTHS(2, 3), TI_NOTHING, TI_NORMAL(3, 18), TI_NOTHING, TI_NOTHING},
      &reset},
+    {"long sums",
+     11,
+     {BARE(2, 2, 3, 45), TI_NOTHING, TI_NORMAL(2, 2, 45), TI_NOTHING, TI_NOTHING, TI_NOTHING},
+     NULL},
+    {"no steps",
+     11,
+     {IN(0, 2, 3, 2), TI_NOTHING, TI_NORMAL(0, 2, 2), TI_NORMAL(2, 2), TI_NOTHING, TI_NOTHING},
+     NULL},
+    {"empty batch",
+     11,
+     {IN(3, 0, 2, 2), TI_NOTHING, TI_NORMAL(3, 0, 2), TI_NORMAL(0, 2), TI_NOTHING, TI_NOTHING},
+     NULL},
     TI_SAMPLES_END,
 };
 

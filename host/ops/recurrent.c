@@ -417,6 +417,18 @@ static const ti_sample rnn_d_samples[] = {
      10,
      {IN(2, 1, 2, 2), LENGTHS(2, 1), TI_NOTHING, TI_NORMAL(1, 2), TI_NOTHING},
      NULL},
+    {"long sums",
+     10,
+     {BARE(2, 2, 3, 130), TI_NOTHING, TI_NORMAL(2, 2, 130), TI_NOTHING, TI_NOTHING},
+     NULL},
+    {"no steps",
+     10,
+     {IN(0, 2, 3, 2), TI_NOTHING, TI_NORMAL(0, 2, 2), TI_NORMAL(2, 2), TI_NOTHING},
+     NULL},
+    {"empty batch",
+     10,
+     {IN(3, 0, 2, 2), TI_NOTHING, TI_NORMAL(3, 0, 2), TI_NORMAL(0, 2), TI_NOTHING},
+     NULL},
     TI_SAMPLES_END,
 };
 
