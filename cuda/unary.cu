@@ -4,6 +4,7 @@
  *
  * One thread an element or 16 bytes of them, over any strides (nest.cuh).
  */
+#include "base/rounding.h"
 #include "math.cuh"
 #include "nest.cuh"
 
@@ -35,6 +36,19 @@ static numbers limits_of(const ti_work *w)
     const tern_clamp_opts &o = ti_opts<tern_clamp_opts>(w);
 
     return numbers{o.min, o.max, o.has_min != 0, o.has_max != 0};
+}
+
+static numbers format_of(const ti_work *w)
+{
+    return numbers{double(ti_opts<tern_round_to_opts>(w).to), 0, true, false};
+}
+static inline __device__ double rounded(double x, int to) { return ti_round_f64(to, x); }
+static inline __device__ float rounded(float x, int to)
+{
+    return to == TERN_MATH_TF32   ? ti_round_tf32(x)
+           : to == TERN_MATH_BF16 ? ti_round_bf16(x)
+           : to == TERN_MATH_F16  ? ti_round_f16(x)
+                                  : x;
 }
 
 static unsigned grid_of(const ti_nest &e)
@@ -152,6 +166,7 @@ FLOATS(inverse_root, T, none_of, ti_rsqrt(x))
 FLOATS(error_function, T, none_of, ti_erf(x))
 FLOATS(tangent, T, none_of, ti_tanh(x))
 FLOATS(sigmoid, T, none_of, ti_sigmoid(x))
+FLOATS(round_to, T, format_of, rounded(x, (int)o.p))
 FLOATS(is_finite, uint8_t, none_of, ti_finite(x))
 TWO(tanh_d, none_of, g *(T(1) - x * x))
 TWO(sigmoid_d, none_of, g *x *(T(1) - x))
@@ -202,6 +217,7 @@ TI_KERNELS(ti_cuda_unary) = {
     ROW("tanh_d", tanh_d),
     ROW("sigmoid", sigmoid),
     ROW("sigmoid_d", sigmoid_d),
+    ROW("round_to", round_to),
     {.op = "is_finite", .impl = "loop", .cost = ti_moved_cost, .run = is_finite},
     ROW("relu", relu),
     ROW("relu_d", relu_d),

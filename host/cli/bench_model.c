@@ -207,6 +207,8 @@ static void keys(json *j, const timed *b, const bench_row *row)
     json_int(j, "params", tern_module_size(b->net));
     json_text(j, "device", tern_device(b->ctx));
     json_text(j, "isa", tern_isa(b->ctx));
+    json_text(j, "math", tern_math_name((int)tern_math(b->ctx)));
+    json_text(j, "conv", tern_winograd(b->ctx) ? "auto" : "direct");
     json_text(j, "build", build_type());
     json_text(j, "version", tern_version());
     json_text(j, "optimizer", "adam");

@@ -28,20 +28,22 @@ static const char *shape_text(char text[64], tern_shape s)
 void job_header(cli *c, job *j)
 {
     const unsigned long long seed = tern_seed(j->ctx);
+    const char *math = tern_math_name((int)tern_math(j->ctx));
 
     (void)c;
     if (pretty()) {
-        say("%stern %s%s (%s) · %s, %s (%s) · math f32\n", style("bold"), tern_version(),
+        say("%stern %s%s (%s) · %s, %s (%s) · math %s%s\n", style("bold"), tern_version(),
             style("off"), build_type(), tern_device(j->ctx), tern_isa(j->ctx),
-            tern_device_why(j->ctx));
+            tern_device_why(j->ctx), math, tern_winograd(j->ctx) ? "" : " · conv direct");
         say("       deterministic · seed %llu · %d threads\n", seed, tern_threads(j->ctx));
         say("run    %s\n", j->folder);
         return;
     }
-    say("tern %s %s device=%s isa=%s why=\"%s\" math=f32 deterministic=yes seed=%llu threads=%d "
+    say("tern %s %s device=%s isa=%s why=\"%s\" math=%s%s deterministic=yes seed=%llu threads=%d "
         "run=%s\n",
         tern_version(), build_type(), tern_device(j->ctx), tern_isa(j->ctx),
-        tern_device_why(j->ctx), seed, tern_threads(j->ctx), j->folder);
+        tern_device_why(j->ctx), math, tern_winograd(j->ctx) ? "" : " conv=direct", seed,
+        tern_threads(j->ctx), j->folder);
 }
 
 static tern_shape batch_shape(const job *j, int64_t batch)
@@ -172,7 +174,8 @@ static void machine(json *js, const job *j)
     json_text(js, "device", tern_device(j->ctx));
     json_text(js, "device_why", tern_device_why(j->ctx));
     json_text(js, "isa", tern_isa(j->ctx));
-    json_text(js, "math", "f32");
+    json_text(js, "math", tern_math_name((int)tern_math(j->ctx)));
+    json_text(js, "conv", tern_winograd(j->ctx) ? "auto" : "direct");
     json_bool(js, "deterministic", true);
     json_int(js, "seed", (int64_t)tern_seed(j->ctx));
     json_int(js, "threads", tern_threads(j->ctx));

@@ -70,17 +70,6 @@ const verb verb_table[] = {
     {0},
 };
 
-static int unfit(cli *c)
-{
-    const char *math = cli_text(c, "math");
-
-    if (strcmp(math, "f32") != 0) {
-        error("--math %s: this build computes in f32 only", math);
-        return EXIT_FAILED;
-    }
-    return EXIT_DONE;
-}
-
 static int run(cli *c, int argc, char **argv)
 {
     const bool parsed = cli_parse(c, argc, argv);
@@ -108,7 +97,7 @@ static int run(cli *c, int argc, char **argv)
             "tern help lists what there is; tern train --data fashion-mnist --model lenet5 trains");
         return EXIT_USAGE;
     }
-    if ((status = settings_read(c)) != EXIT_DONE || (status = unfit(c)) != EXIT_DONE) return status;
+    if ((status = settings_read(c)) != EXIT_DONE) return status;
     return c->verb->run(c);
 }
 

@@ -96,7 +96,9 @@ const option option_table[] = {
     {"ops", 0, O_FLAG, V_INFO, false, 0, 0, NULL, NULL, "the names of all operations"},
     /* global */
     {"device", 0, O_TEXT, V_ALL, true, 0, 0, "auto|cpu|ref|null|cuda[:N]", "auto", "what computes"},
-    {"math", 0, O_CHOICE, V_ALL, true, 0, 0, "f32|tf32|bf16|f16", "f32", "arithmetic of products"},
+    {"math", 0, O_CHOICE, V_ALL, true, 0, 0, "f32|tf32|bf16|f16", "f32",
+     "products take operands rounded to this"},
+    {"conv", 0, O_CHOICE, V_ALL, true, 0, 0, "auto|direct", "auto", "direct: without Winograd"},
     {"nondeterministic", 0, O_FLAG, V_ALL, true, 0, 0, NULL, NULL,
      "admit kernels whose results vary"},
     {"threads", 0, O_INT, V_ALL, true, 1, 256, "N", NULL,

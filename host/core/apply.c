@@ -84,7 +84,32 @@ static bool lies(const ti_meta *m, ti_layout want)
                                       : true;
 }
 
-/* The inputs as they will lie for this row; whether any must be repacked. */
+/* What a row's numbers are in a math mode other than f32, if it rounds the operands itself. */
+static ti_class class_of(tern_math_t math)
+{
+    return math == TERN_MATH_TF32   ? TI_CLASS_TF32
+           : math == TERN_MATH_BF16 ? TI_CLASS_BF16
+                                    : TI_CLASS_F16;
+}
+
+/* NULL: the context's settings allow this row. */
+static const char *forbidden(const tern_ctx *ctx, const ti_row *row)
+{
+    if (row->numbers == TI_WINOGRAD && ctx->no_winograd) return "Winograd is switched off";
+    if (row->numbers < TI_CLASS_TF32) return NULL;
+    return ctx->math != TERN_MATH_F32 && row->numbers == class_of(ctx->math)
+               ? NULL
+               : "is for another math mode";
+}
+
+/* Whether input i is an operand that is to be rounded before the row sees it. */
+static bool is_rounded(const ti_row *row, const ti_call *c, int i)
+{
+    return c->ctx->math != TERN_MATH_F32 && (c->op->operands >> i & 1) &&
+           c->in[i]->m.type == TERN_F32 && row->numbers != class_of(c->ctx->math);
+}
+
+/* The inputs as they will lie for this row; whether any must be repacked or rounded. */
 static bool lay(const ti_row *row, const ti_call *c, ti_view *in)
 {
     bool packs = false;
@@ -95,6 +120,10 @@ static bool lay(const ti_row *row, const ti_call *c, ti_view *in)
         in[i] = absent;
         if (!c->in[i]) continue;
         ti_meta m = c->in[i]->m;
+        if (is_rounded(row, c, i)) {
+            packs = true;
+            m = ti_follow_meta(m.type, &m);
+        }
         if (!lies(&m, want)) {
             packs = true;
             m = want == TI_CHANNELS_LAST ? ti_channels_last_meta(m.type, m.shape)
@@ -136,7 +165,8 @@ static tern_status choose_row(tern_ctx *ctx, const ti_call *c, ti_work *w, ti_vi
                     if (strcmp(r->op, c->op->name) != 0) continue;
                     lay(r, c, in);
                     const bool tried = refused >> (i & 63) & 1;
-                    const char *text = tried ? why : r->reject ? r->reject(w) : NULL;
+                    const char *text = tried ? why : forbidden(ctx, r);
+                    if (!text && r->reject) text = r->reject(w);
                     const double cost = text ? 0 : r->cost ? r->cost(w) : 1e18;
                     if (text) {
                         why = text;
@@ -173,7 +203,8 @@ static int key_words(const ti_call *c, unsigned wanted, int64_t *word)
 
     word[n++] = (int64_t)(intptr_t)c->op;
     /* how much scratch a row takes may depend on the number of threads */
-    word[n++] = wanted | (int64_t)c->ctx->n_threads << 8 | (int64_t)c->n_in << 32;
+    word[n++] = wanted | (int64_t)c->ctx->n_threads << 8 | (int64_t)c->ctx->math << 20 |
+                (int64_t)c->ctx->no_winograd << 22 | (int64_t)c->n_in << 32;
     word[n + (int)(c->op->opts_size / 8)] = 0; /* the last word may be half full */
     memcpy(word + n, c->opts, c->op->opts_size);
     n += (int)((c->op->opts_size + 7) / 8);
@@ -365,6 +396,7 @@ static tern_status call_packed(tern_ctx *ctx, const ti_call *c, ti_choice *how, 
         const ti_layout want = wanted_layout(how->row, c->op, i);
 
         in[i] = c->in[i];
+        if (in[i] && is_rounded(how->row, c, i)) in[i] = tern_round_to(ctx, in[i], ctx->math);
         if (!in[i] || lies(&in[i]->m, want)) continue;
         in[i] = want == TI_CHANNELS_LAST ? tern_channels_last(ctx, in[i]) : tern_copy(ctx, in[i]);
     }

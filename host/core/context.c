@@ -242,6 +242,45 @@ tern_status tern_seed_set(tern_ctx *ctx, uint64_t seed)
     return TERN_OK;
 }
 
+static const char *const math_names[] = {"f32", "tf32", "bf16", "f16"};
+
+const char *tern_math_name(int math)
+{
+    return math >= 0 && math <= TERN_MATH_F16 ? math_names[math] : NULL;
+}
+
+int tern_math_named(const char *name)
+{
+    for (int i = 0; name && i <= TERN_MATH_F16; i++)
+        if (strcmp(name, math_names[i]) == 0) return i;
+    return -1;
+}
+
+tern_math_t tern_math(const tern_ctx *ctx) { return ctx ? ctx->math : TERN_MATH_F32; }
+bool tern_winograd(const tern_ctx *ctx) { return ctx && !ctx->no_winograd; }
+
+tern_status tern_math_set(tern_ctx *ctx, tern_math_t math)
+{
+    if (tern_error(ctx)) return tern_error(ctx);
+    if (ctx->in_step) return ti_fail(ctx, TERN_E_STATE, "math_set: a step is running");
+    if (!tern_math_name((int)math))
+        return ti_fail(ctx, TERN_E_ARGUMENT, "math_set: %d is none of 0 (f32) to 3 (f16)",
+                       (int)math);
+    if (math == TERN_MATH_F16) TI_TRY(ti_loss_scale_open(ctx));
+    if (math != ctx->math) ctx->structure++;
+    ctx->math = math;
+    return TERN_OK;
+}
+
+tern_status tern_winograd_set(tern_ctx *ctx, bool on)
+{
+    if (tern_error(ctx)) return tern_error(ctx);
+    if (ctx->in_step) return ti_fail(ctx, TERN_E_STATE, "winograd_set: a step is running");
+    if (ctx->no_winograd == on) ctx->structure++;
+    ctx->no_winograd = !on;
+    return TERN_OK;
+}
+
 tern_status tern_threads_set(tern_ctx *ctx, int n)
 {
     if (tern_error(ctx)) return tern_error(ctx);

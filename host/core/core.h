@@ -81,13 +81,15 @@ struct tern_ctx {
     uint64_t seq, walk;
     int no_grad;
     tern_mode_t mode;
-    bool eager, in_step, reaping, guard;
+    tern_math_t math;
+    bool eager, in_step, reaping, guard, no_winograd;
     bool graphs;         /* steps are captured, where the device can */
     int n_noted, i_note; /* notes of `tripped`, 2 at most; where the next one goes */
     ti_node *dead;
     const char *where;
     bool back; /* inside a backward walk */
     tern_var *vars, *skip, *tripped;
+    tern_var *loss_scale, *loss_scale_good; /* NULL until math mode f16 was first set */
     ti_pending *pending;
     int n_pending, cap_pending;
     tern_tensor *loss; /* of the step's last backward walk: the guard looks at it */
@@ -123,6 +125,12 @@ void ti_variables_close(tern_ctx *ctx);
 int ti_count_params(const tern_ctx *ctx);
 /* Reads (to: out) or sets the state of all gradients, ti_count_params of them. */
 void ti_grads_state(tern_ctx *ctx, bool *to, const bool *from);
+
+tern_status ti_check_range(tern_ctx *ctx, const char *what, const tern_var *block, int64_t from,
+                           int64_t count);
+
+/* guard.c */
+tern_status ti_loss_scale_open(tern_ctx *ctx);
 
 /* tape.c */
 void ti_record(tern_ctx *ctx, const ti_op *op, const void *opts, int n_in, tern_tensor *const *in,

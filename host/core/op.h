@@ -99,6 +99,7 @@ struct ti_op {
     int n_in; /* -1: any number */
     const char *in[TI_FEW];
     unsigned optional; /* mask of inputs that may be NULL */
+    unsigned operands; /* mask of inputs that are multiplied and added up: math modes round them */
     int n_out;
     ti_port out[TI_OUTS];
     unsigned saves; /* mask of outputs that the gradient names */

@@ -322,8 +322,9 @@ tern_status tern_grads(tern_ctx *ctx, tern_tensor **d, int n_y, tern_tensor *con
     return ctx->error;
 }
 
-/* The block's new gradients: one concat of what each parameter has and gets. */
-static void grant(walk *w, tern_var *block)
+/* The block's new gradients: one concat of what each parameter has and gets; what it gets is
+ * multiplied by `factor` (a scalar; NULL: by 1). */
+static void grant(walk *w, tern_var *block, tern_tensor *factor)
 {
     tern_ctx *ctx = w->ctx;
     tern_tensor **piece = NULL;
@@ -339,6 +340,7 @@ static void grant(walk *w, tern_var *block)
         tern_tensor *d = seen(w, v->leaf) ? w->g[v->leaf->i_walk][0] : NULL, *old = NULL;
 
         if (d) d = tern_reshape(ctx, d, TI_SHAPE(v->count));
+        if (d && factor) d = tern_mul(ctx, d, tern_cast(ctx, factor, v->type));
         if (v->has_grad) old = tern_block_read(ctx, block->grads, v->offset, v->count);
         piece[i] = d && old ? tern_add(ctx, old, d) : d ? d : old;
         if (!piece[i]) piece[i] = tern_fill(ctx, v->type, TI_SHAPE(v->count), 0);
@@ -364,6 +366,7 @@ static tern_status backward(tern_ctx *ctx, tern_tensor *loss, tern_var *block, i
                             int64_t count)
 {
     walk w = {.ctx = ctx, .consume = true};
+    tern_tensor *scale = NULL, *factor = NULL;
     char text[160];
 
     if (tern_error(ctx)) return tern_error(ctx);
@@ -385,11 +388,16 @@ static tern_status backward(tern_ctx *ctx, tern_tensor *loss, tern_var *block, i
                 const tern_var *v = b->params[i];
                 if (v->offset < from + count && v->offset + v->count > from) want(&w, v->leaf);
             }
-        seed(&w, loss, NULL);
+        if (ctx->math == TERN_MATH_F16 && loss->m.type == TERN_F32) {
+            scale = tern_read(ctx, ctx->loss_scale);
+            factor = tern_div(ctx, tern_fill(ctx, TERN_F32, TI_SCALAR, 1), scale);
+            scale = tern_reshape(ctx, scale, loss->m.shape);
+        }
+        seed(&w, loss, scale);
         descend(&w);
         for (tern_var *b = next_block(ctx->vars, block); b && !ctx->error;
              b = next_block(b->next, block))
-            grant(&w, b);
+            grant(&w, b, factor);
     }
     end(&w);
     if (ctx->in_step && !ctx->error) {

@@ -197,8 +197,8 @@ static tern_status own_var(tern_ctx *ctx, const char *what, const tern_var *v)
                    v->name);
 }
 
-static tern_status check_range(tern_ctx *ctx, const char *what, const tern_var *block, int64_t from,
-                               int64_t count)
+tern_status ti_check_range(tern_ctx *ctx, const char *what, const tern_var *block, int64_t from,
+                           int64_t count)
 {
     if (tern_error(ctx)) return tern_error(ctx);
     if (!block) return ti_fail(ctx, TERN_E_ARGUMENT, "%s: the variable is NULL", what);
@@ -221,7 +221,7 @@ static tern_tensor *read_range(tern_ctx *ctx, tern_var *block, int64_t from, int
 
 tern_tensor *tern_block_read(tern_ctx *ctx, tern_var *block, int64_t from, int64_t count)
 {
-    if (check_range(ctx, "read", block, from, count)) return NULL;
+    if (ti_check_range(ctx, "read", block, from, count)) return NULL;
     return read_range(ctx, block->block, from, count);
 }
 
@@ -295,7 +295,7 @@ tern_status tern_block_assign(tern_ctx *ctx, tern_var *block, int64_t from, tern
         return ti_fail(ctx, TERN_E_ARGUMENT, "assign %s: the value is NULL",
                        block ? block->name : "");
     TI_TRY(ti_own(ctx, "assign", value));
-    TI_TRY(check_range(ctx, "assign", block, from, tern_count(value->m.shape)));
+    TI_TRY(ti_check_range(ctx, "assign", block, from, tern_count(value->m.shape)));
     if (value->m.type != block->type)
         return ti_fail(ctx, TERN_E_TYPE, "assign %s: %s is not %s", block->name,
                        tern_type_name(value->m.type), tern_type_name(block->type));
@@ -358,7 +358,7 @@ bool tern_block_has_grads(tern_ctx *ctx, tern_var *block, int64_t from, int64_t 
 
 tern_tensor *tern_block_grads(tern_ctx *ctx, tern_var *block, int64_t from, int64_t count)
 {
-    if (check_range(ctx, "gradients of", block, from, count)) return NULL;
+    if (ti_check_range(ctx, "gradients of", block, from, count)) return NULL;
     if (!block->grads) {
         ti_fail(ctx, TERN_E_ARGUMENT, "gradients of %s: it is not a block", block->name);
         return NULL;
@@ -458,66 +458,6 @@ void ti_step_end(tern_ctx *ctx, bool keep)
     ctx->loss = NULL;
     if (ctx->in_step && !keep) remember(ctx, true);
     ctx->in_step = false;
-}
-
-/* ---- The guard ---- */
-
-tern_var *tern_skip(tern_ctx *ctx) { return ctx ? ctx->skip : NULL; }
-tern_var *tern_tripped(tern_ctx *ctx) { return ctx ? ctx->tripped : NULL; }
-bool tern_tracing(const tern_ctx *ctx) { return ctx && ctx->tracing; }
-bool tern_in_step(const tern_ctx *ctx) { return ctx && ctx->in_step; }
-
-void tern_guard_set(tern_ctx *ctx, bool on)
-{
-    if (ctx) ctx->guard = on;
-}
-
-tern_status tern_skip_if(tern_ctx *ctx, tern_tensor *flag)
-{
-    if (tern_error(ctx)) return tern_error(ctx);
-    if (!ctx->in_step) return ti_fail(ctx, TERN_E_STATE, "skip_if: no step is running");
-    return tern_assign(ctx, ctx->skip, tern_maximum(ctx, tern_read(ctx, ctx->skip), flag));
-}
-
-/* What the census looks at: the gradients, the last loss, and what was assigned before the update.
- * Only floats can be other than finite. */
-static int census_inputs(tern_ctx *ctx, tern_var *block, tern_tensor **all)
-{
-    int n = 1; /* 0: the gradients */
-
-    if (ctx->loss) all[n++] = ctx->loss;
-    for (int i = 0; i < ctx->n_pending; i++) {
-        const ti_pending *p = &ctx->pending[i];
-        const bool is_float = p->block->type == TERN_F32 || p->block->type == TERN_F64;
-        if (is_float && !p->block->always && p->block != block->grads) all[n++] = p->value;
-    }
-    return n;
-}
-
-tern_status tern_guard(tern_ctx *ctx, tern_tensor **norm, tern_var *block, int64_t from,
-                       int64_t count)
-{
-    tern_tensor **all, *bad, *stats = NULL;
-
-    if (norm) *norm = NULL;
-    TI_TRY(check_range(ctx, "guard", block, from, count));
-    if (!ctx->in_step) return ti_fail(ctx, TERN_E_STATE, "guard: no step is running");
-    if (!ctx->guard && !norm) return TERN_OK;
-    if (!(all = ti_alloc(ctx, (size_t)(ctx->n_pending + 2) * sizeof *all))) return ctx->error;
-    tern_no_grad_begin(ctx);
-    const int n = ctx->guard ? census_inputs(ctx, block, all) : 1;
-    all[0] = tern_block_grads(ctx, block, from, count);
-    bad = ctx->error ? NULL : tern_census(ctx, norm ? &stats : NULL, n, all);
-    ti_free(ctx, all);
-    if (norm && stats) {
-        *norm = tern_slice(ctx, stats, &(tern_slice_opts){.from = 0, .count = 1});
-        *norm = tern_reshape(ctx, *norm, TI_SCALAR);
-    }
-    if (ctx->guard && bad && /* the flags first: an update that follows may be made in place */
-        !tern_assign(ctx, ctx->tripped, tern_maximum(ctx, tern_read(ctx, ctx->tripped), bad)))
-        (void)!tern_skip_if(ctx, bad);
-    tern_no_grad_end(ctx);
-    return ctx->error;
 }
 
 /* ---- Scopes ---- */

@@ -85,6 +85,7 @@ static const ti_op matmul = {
     .name = "matmul",
     .n_in = 2,
     .in = {"a", "b"},
+    .operands = 3,
     .n_out = 1,
     .out = {{"y", TI_DIFF}},
     .shape = matmul_shape,

@@ -109,15 +109,47 @@ static tern_status put_state(ti_run *run, tern_archive *to)
     return TERN_OK;
 }
 
+typedef struct {
+    const char *of; /* prefix of its name in the file */
+    int i;
+} place;
+
+/* The variable at a place, which begins as zeros, and the place after it: those of the network, of
+ * the optimizer, of the loss's scale. NULL after the last. */
+static tern_var *next_variable(const ti_run *run, place *at)
+{
+    tern_ctx *ctx = run->ctx;
+    tern_var *var = NULL;
+
+    if (!at->of) at->of = "net.";
+    if (strcmp(at->of, "net.") == 0 && !(var = ti_net_var(ctx, run->net, at->i)))
+        *at = (place){"optim.", 0};
+    if (strcmp(at->of, "optim.") == 0 && !(var = tern_optim_var(run->opt, at->i)))
+        *at = (place){"fit.", 0};
+    if (strcmp(at->of, "fit.") == 0 && tern_math(ctx) == TERN_MATH_F16)
+        var = at->i == 0 ? tern_loss_scale(ctx) : at->i == 1 ? tern_loss_scale_good(ctx) : NULL;
+    at->i++;
+    return var;
+}
+
 static tern_status put_variables(ti_run *run, tern_archive *to)
 {
+    place at = {NULL, 0};
     tern_var *var;
 
-    for (int i = 0; (var = ti_net_var(run->ctx, run->net, i)) != NULL; i++)
-        if (ti_archive_put(run->ctx, to, "net.", var) != TERN_OK) return tern_error(run->ctx);
-    for (int i = 0; (var = tern_optim_var(run->opt, i)) != NULL; i++)
-        if (ti_archive_put(run->ctx, to, "optim.", var) != TERN_OK) return tern_error(run->ctx);
+    while ((var = next_variable(run, &at)) != NULL)
+        if (ti_archive_put(run->ctx, to, at.of, var) != TERN_OK) return tern_error(run->ctx);
     return tern_error(run->ctx);
+}
+
+/* The settings that change what a step computes: "f32", "bf16, direct". */
+static const char *numbers_of(const tern_ctx *ctx)
+{
+    static const char *const direct[] = {"f32, direct", "tf32, direct", "bf16, direct",
+                                         "f16, direct"};
+    const int math = (int)tern_math(ctx);
+
+    return tern_winograd(ctx) ? tern_math_name(math) : direct[math];
 }
 
 tern_status ti_checkpoint_save(ti_run *run)
@@ -134,6 +166,7 @@ tern_status ti_checkpoint_save(ti_run *run)
         tern_archive_meta_set(ctx, to, "version", tern_version()) == TERN_OK &&
         tern_archive_meta_set(ctx, to, "isa", tern_isa(ctx)) == TERN_OK &&
         tern_archive_meta_set(ctx, to, "device", tern_device(ctx)) == TERN_OK &&
+        tern_archive_meta_set(ctx, to, "math", numbers_of(ctx)) == TERN_OK &&
         put_variables(run, to) == TERN_OK && put_state(run, to) == TERN_OK &&
         tern_archive_save(ctx, to, path) == TERN_OK)
         run->r.saved_step = run->r.steps;
@@ -215,16 +248,13 @@ static tern_status take_rows(ti_run *run, const tern_array *history)
 static tern_status variables(ti_run *run, const tern_archive *from, const char *path, bool take)
 {
     tern_ctx *ctx = run->ctx;
+    place at = {NULL, 0};
     tern_var *var;
     const tern_array *a;
     int n = 0;
 
-    for (int i = 0; (var = ti_net_var(ctx, run->net, i)) != NULL; i++, n++) {
-        if (!(a = ti_archive_fits(ctx, from, path, "net.", var))) return tern_error(ctx);
-        if (take && ti_archive_take(ctx, a, var) != TERN_OK) return tern_error(ctx);
-    }
-    for (int i = 0; (var = tern_optim_var(run->opt, i)) != NULL; i++, n++) {
-        if (!(a = ti_archive_fits(ctx, from, path, "optim.", var))) return tern_error(ctx);
+    for (; (var = next_variable(run, &at)) != NULL; n++) {
+        if (!(a = ti_archive_fits(ctx, from, path, at.of, var))) return tern_error(ctx);
         if (take && ti_archive_take(ctx, a, var) != TERN_OK) return tern_error(ctx);
     }
     if (tern_error(ctx) == TERN_OK && tern_archive_count(from) != n + 3)
@@ -237,6 +267,7 @@ static tern_status restore(ti_run *run, const tern_archive *from, const char *pa
 {
     tern_ctx *ctx = run->ctx;
     const char *isa = tern_archive_meta(from, "isa"), *version = tern_archive_meta(from, "version");
+    const char *math = tern_archive_meta(from, "math"); /* a file without it is older: f32 */
     const tern_array *counts = wanted(run, from, path, "fit.counts", TERN_I64, N_COUNTS);
     const tern_array *reals =
         counts ? wanted(run, from, path, "fit.reals", TERN_F64, N_REALS) : NULL;
@@ -253,6 +284,10 @@ static tern_status restore(ti_run *run, const tern_archive *from, const char *pa
         snprintf(run->r.note, sizeof run->r.note,
                  "the checkpoint was made with %s kernels, here are %s: the last bits may differ",
                  isa ? isa : "unknown", tern_isa(ctx));
+    else if (strcmp(math ? math : "f32", numbers_of(ctx)) != 0)
+        snprintf(run->r.note, sizeof run->r.note,
+                 "the checkpoint was made with math %s, this run goes on with %s",
+                 math ? math : "f32", numbers_of(ctx));
     else if (!version || strcmp(version, tern_version()) != 0)
         snprintf(run->r.note, sizeof run->r.note, "the checkpoint was made by version %s",
                  version ? version : "unknown");

@@ -119,6 +119,23 @@ TERN_API tern_mode_t tern_mode_of(const tern_ctx *ctx);
 TERN_API TERN_CHECKED tern_status tern_seed_set(tern_ctx *ctx, uint64_t seed);
 TERN_API uint64_t tern_seed(const tern_ctx *ctx);
 
+/*
+ * How products (matmul, linear layers, convolutions and their adjoints) take their f32 operands: as
+ * they are, or rounded to nearest even to tf32 (10 bits of fraction), bf16 (7) or f16 (10, and its
+ * range). They are added up in f32, results and all else stay f32. It means the same on every
+ * device; a new context is strict (TERN_MATH_F32). With f16, tern_backward scales the loss
+ * (tern/program.h). Recurrent layers compute in f32 in every mode.
+ */
+typedef enum { TERN_MATH_F32, TERN_MATH_TF32, TERN_MATH_BF16, TERN_MATH_F16 } tern_math_t;
+TERN_API TERN_CHECKED tern_status tern_math_set(tern_ctx *ctx, tern_math_t math);
+TERN_API tern_math_t tern_math(const tern_ctx *ctx);
+/* "f32", "tf32", "bf16", "f16", or NULL; the mode of that name, or -1. */
+TERN_API const char *tern_math_name(int math);
+TERN_API int tern_math_named(const char *name);
+/* Whether convolutions may take Winograd's algorithms (default), whose bound is wider. */
+TERN_API TERN_CHECKED tern_status tern_winograd_set(tern_ctx *ctx, bool on);
+TERN_API bool tern_winograd(const tern_ctx *ctx);
+
 /* Threads that compute, 1 to 256. Default TERN_THREADS, else the cores this process may use. No
  * result depends on the number. */
 TERN_API TERN_CHECKED tern_status tern_threads_set(tern_ctx *ctx, int n);

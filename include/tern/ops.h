@@ -44,6 +44,9 @@ typedef struct tern_pad_opts {
 typedef struct tern_cast_opts {
     int type;
 } tern_cast_opts;
+typedef struct tern_round_to_opts {
+    int to; /* tern_math_t */
+} tern_round_to_opts;
 typedef struct tern_copy_opts {
     int channels_last; /* 0: row-major */
 } tern_copy_opts;
@@ -68,6 +71,9 @@ TERN_API tern_tensor *tern_pad(tern_ctx *ctx, tern_tensor *x, const tern_pad_opt
 /* Elements converted: floats round to nearest even; to integers truncates, saturates, NaN is 0;
  * to bool x != 0. Differentiable between f32 and f64 (and storage floats). */
 TERN_API tern_tensor *tern_cast(tern_ctx *ctx, tern_tensor *x, tern_type type);
+/* Elements rounded to nearest even to the numbers of tf32, bf16 or f16, in x's own type (f32, f64):
+ * what a math mode does to the operands of products. Too large for the format: infinite. */
+TERN_API tern_tensor *tern_round_to(tern_ctx *ctx, tern_tensor *x, tern_math_t to);
 
 /* ---- Elementwise ---- */
 

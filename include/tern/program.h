@@ -54,6 +54,15 @@ TERN_API void tern_guard_set(tern_ctx *ctx, bool on);
  * on a device that works beside the host, else 0. It waits for the run before the last one only. */
 TERN_API TERN_CHECKED tern_status tern_guard_look(tern_ctx *ctx, bool *tripped, int *behind);
 
+/*
+ * The scale of the loss in math mode f16, a power of two, and the steps since it changed (f32
+ * scalars; NULL before f16 was first set). tern_backward applies it and takes it back out of the
+ * gradients. A step whose gradients are not finite is skipped, halves it and does not trip the
+ * guard while it is above 1; 2,000 good steps in a row double it.
+ */
+TERN_API tern_var *tern_loss_scale(tern_ctx *ctx);
+TERN_API tern_var *tern_loss_scale_good(tern_ctx *ctx);
+
 /* Names what runs between the two for logs, errors and programs: "conv1", nested "block1.conv1".
  * The text must outlive the context's programs. */
 TERN_API const char *tern_scope_begin(tern_ctx *ctx, const char *path); /* gives the one before */

@@ -29,6 +29,16 @@ status 0 "$tern" train --resume runs/steps --steps 1000 --json
 hash=$(value runs/whole/result.json weights_xxh128)
 [ "$(value out weights_xxh128)" = "$hash" ] || bad "--steps, resumed"
 
+# f16: the scale of the loss goes on, too; the header says the mode.
+half=(train --data shapes --samples 600 --val-split 100 --model net.cfg --batch 10 --epochs 3
+    --math f16 --conv direct)
+status 0 "$tern" "${half[@]}" --name half
+has err "math=f16 conv=direct"
+status 0 "$tern" "${half[@]}" --name half-cut --steps 77
+status 0 "$tern" train --resume runs/half-cut --steps 1000
+same runs/half/last.ckpt runs/half-cut/last.ckpt
+grep -q '"math": "f16"' runs/half/env.json || bad "env.json has no math mode"
+
 # Defaults that follow the data are the same ones in a resume, and in a run of its config.
 status 0 "$tern" train --data shapes --samples 600 --model net.cfg --epochs 2 --name plain
 status 0 "$tern" train --data shapes --samples 600 --model net.cfg --epochs 2 --steps 5 --name cut

@@ -55,7 +55,6 @@ status 1 "$tern" eval nothing-here
 has err "nothing-here"
 status 1 "$tern" train --resume nothing-here
 has err "nothing-here"
-status 1 "$tern" train --math tf32
 
 # Global flags stand before and after the verb; precedence; origins.
 status 0 "$tern" --json devices
