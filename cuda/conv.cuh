@@ -1,0 +1,221 @@
+/*
+ * conv.cuh - the five operations of convolution around a way to compute y, dx and dw (conv2d.cu,
+ * depthwise.cu): geometry, what conv2d_act_d does besides, rows.
+ *
+ * A way is a struct of static functions, each with its elements of scratch and its chain of sums:
+ *   y(w, d, y, x, f, bias, act, room), dx(w, d, dx, g, f, room), dw(w, d, dw, x, g, room)
+ * Images lie channels-last, filters row-major; dw either way.
+ */
+#ifndef TI_CUDA_CONV_CUH
+#define TI_CUDA_CONV_CUH
+
+#include <limits.h>
+#include <string.h>
+
+#include "columns.cuh"
+
+typedef struct {
+    int64_t N, C, H, W, K, R, S, P, Q, G;
+    int stride[2], pad[2], dilation[2];
+} ti_geometry;
+
+static ti_geometry ti_geometry_of(const ti_view &x, const ti_view &w, const ti_view &y,
+                                  const int *stride, const int *pad, const int *dilation,
+                                  int groups)
+{
+    const int64_t *X = x.m.shape.dim, *F = w.m.shape.dim, *Y = y.m.shape.dim;
+
+    return ti_geometry{X[0],
+                       X[1],
+                       X[2],
+                       X[3],
+                       F[0],
+                       F[2],
+                       F[3],
+                       Y[2],
+                       Y[3],
+                       groups,
+                       {stride[0], stride[1]},
+                       {pad[0], pad[1]},
+                       {dilation[0], dilation[1]}};
+}
+
+/* Everything that the kernels hold in 32 bits, with room for the sums of two. */
+static const char *ti_windows_reject(const ti_geometry &d)
+{
+    const int64_t most = INT_MAX / 4, all[] = {d.C, d.H, d.W, d.K, d.R, d.S, d.P, d.Q};
+
+    for (int i = 0; i < 8; i++)
+        if (all[i] > most) return "an extent needs more than 30 bits";
+    for (int a = 0; a < 2; a++)
+        if ((a ? d.Q : d.P) * d.stride[a] > most || d.pad[a] > most ||
+            (a ? d.S : d.R) * d.dilation[a] > most)
+            return "windows reach farther than 30 bits";
+    return NULL;
+}
+
+/* ---- conv2d, conv2d_dx, conv2d_dw ---- */
+
+static ti_geometry ti_plain(const ti_work *w, const ti_view &x, const ti_view &f, const ti_view &y)
+{
+    const tern_conv2d_opts &o = ti_opts<tern_conv2d_opts>(w);
+
+    return ti_geometry_of(x, f, y, o.stride, o.pad, o.dilation, o.groups);
+}
+static ti_geometry ti_of_y(const ti_work *w) { return ti_plain(w, w->in[0], w->in[1], w->out[0]); }
+static ti_geometry ti_of_dx(const ti_work *w) { return ti_plain(w, w->out[0], w->in[1], w->in[0]); }
+static ti_geometry ti_of_dw(const ti_work *w) { return ti_plain(w, w->in[0], w->out[0], w->in[1]); }
+
+template <class Way, class T> static void ti_conv_y(const ti_work *w)
+{
+    Way::y(w, ti_of_y(w), ti_at<T>(w->out[0]), ti_at<const T>(w->in[0]), ti_at<const T>(w->in[1]),
+           (const T *)NULL, TERN_ACT_NONE, (T *)w->scratch);
+}
+template <class Way, class T> static void ti_conv_dx(const ti_work *w)
+{
+    Way::dx(w, ti_of_dx(w), ti_at<T>(w->out[0]), ti_at<const T>(w->in[0]), ti_at<const T>(w->in[1]),
+            (T *)w->scratch);
+}
+template <class Way, class T> static void ti_conv_dw(const ti_work *w)
+{
+    Way::dw(w, ti_of_dw(w), w->out[0], ti_at<const T>(w->in[0]), ti_at<const T>(w->in[1]),
+            (T *)w->scratch);
+}
+
+/* ---- conv2d_act and conv2d_act_d ---- */
+
+static ti_geometry ti_fused(const ti_work *w, const ti_view &y)
+{
+    const tern_conv2d_act_opts &o = ti_opts<tern_conv2d_act_opts>(w);
+
+    return ti_geometry_of(w->in[0], w->in[1], y, o.stride, o.pad, o.dilation, o.groups);
+}
+static ti_geometry ti_of_act(const ti_work *w) { return ti_fused(w, w->out[0]); }
+static ti_geometry ti_of_act_d(const ti_work *w) { return ti_fused(w, w->in[3]); }
+
+template <class T> static const T *ti_bias_of(const ti_work *w)
+{
+    return w->in[2].count >= 0 ? ti_at<const T>(w->in[2]) : NULL;
+}
+static int ti_conv_act_of(const ti_work *w) { return ti_opts<tern_conv2d_act_opts>(w).act; }
+
+template <class Way, class T> static void ti_conv_act(const ti_work *w)
+{
+    Way::y(w, ti_of_act(w), ti_at<T>(w->out[0]), ti_at<const T>(w->in[0]), ti_at<const T>(w->in[1]),
+           ti_bias_of<T>(w), ti_conv_act_of(w), (T *)w->scratch);
+}
+
+/* Scratch: room for the products and sums, then h = gy act'(y). */
+typedef struct {
+    ti_geometry d;
+    ti_columns db;
+    bool makes_y, makes_h;
+    int64_t h, room;
+    double chain;
+} ti_conv_backward;
+
+template <class Way> static ti_conv_backward ti_conv_backward_of(const ti_work *w)
+{
+    const ti_geometry d = ti_of_act_d(w);
+    const bool acts = ti_conv_act_of(w) != TERN_ACT_NONE;
+    ti_conv_backward b = {d,
+                          ti_columns_of(d.N * d.P * d.Q, d.K),
+                          acts && w->in[4].count < 0,
+                          acts,
+                          0,
+                          ti_columns_scratch(ti_columns_of(d.N * d.P * d.Q, d.K)),
+                          0};
+    const int64_t room[] = {Way::y_room(d), Way::dx_room(d), Way::dw_room(d)};
+    const double chain[] = {Way::y_chain(d), Way::dx_chain(d), Way::dw_chain(d)};
+
+    b.chain = ti_columns_chain(b.db);
+    b.h = acts ? d.N * d.P * d.Q * d.K : 0;
+    for (int i = b.makes_y ? 0 : 1; i < 3; i++) {
+        b.room = room[i] > b.room ? room[i] : b.room;
+        b.chain = chain[i] > b.chain ? chain[i] : b.chain;
+    }
+    return b;
+}
+
+template <class Way, class T> static void ti_conv_act_d(const ti_work *w)
+{
+    const ti_conv_backward b = ti_conv_backward_of<Way>(w);
+    const T *x = ti_at<const T>(w->in[0]), *f = ti_at<const T>(w->in[1]);
+    const T *gy = ti_at<const T>(w->in[3]), *from = gy;
+    T *room = (T *)w->scratch, *h = room + b.room;
+    const cudaStream_t stream = ti_cuda_stream(w);
+
+    if (b.makes_y) Way::y(w, b.d, h, x, f, ti_bias_of<T>(w), ti_conv_act_of(w), room);
+    if (b.makes_h) {
+        TI_LAUNCH(ti_back_kernel<T>, ti_grid(b.h), TI_BLOCK, 0, stream, ti_conv_act_of(w), b.h, h,
+                  b.makes_y ? h : ti_at<const T>(w->in[4]), gy);
+        from = h;
+    }
+    if (w->out[0].count > 0) Way::dx(w, b.d, ti_at<T>(w->out[0]), from, f, room);
+    if (w->out[1].count > 0) Way::dw(w, b.d, w->out[1], x, from, room);
+    if (w->out[2].count > 0 && w->in[2].count >= 0)
+        ti_column_sums(w, ti_at<T>(w->out[2]), from, b.db, room);
+    else if (w->out[2].count > 0)
+        ti_cuda_check(w->device,
+                      cudaMemsetAsync(w->out[2].data, 0, (size_t)b.d.K * sizeof(T), stream),
+                      w->op->name);
+    ti_launched(w);
+}
+
+/* ---- Rows ---- */
+
+template <class Way> static size_t ti_conv_act_d_scratch(const ti_work *w)
+{
+    const ti_conv_backward b = ti_conv_backward_of<Way>(w);
+
+    return (size_t)(b.room + b.h) * tern_type_size(w->in[0].m.type);
+}
+template <class Way> static double ti_conv_act_d_chain(const ti_work *w)
+{
+    return ti_conv_backward_of<Way>(w).chain + 2;
+}
+
+/* Of one operation in file-local names: run, reject, and, but for conv2d_act_d, scratch, chain. */
+#define TI_CONV_RUN(Way, name)                                                                     \
+    static void name(const ti_work *w)                                                             \
+    {                                                                                              \
+        if (ti_is(w->in[0], TERN_F32)) ti_##name<Way, float>(w);                                   \
+        else ti_##name<Way, double>(w);                                                            \
+    }
+#define TI_CONV(Way, name, of, what)                                                               \
+    TI_CONV_RUN(Way, name)                                                                         \
+    static const char *name##_rejects(const ti_work *w) { return Way::rejects(of(w)); }            \
+    static size_t name##_scratch(const ti_work *w)                                                 \
+    {                                                                                              \
+        return (size_t)Way::what##_room(of(w)) * tern_type_size(w->in[0].m.type);                  \
+    }                                                                                              \
+    static double name##_chain(const ti_work *w) { return Way::what##_chain(of(w)) + 2; }
+
+#define TI_CONV_ROW(op_, impl_, name, ...)                                                         \
+    {                                                                                              \
+        .op = op_, .impl = impl_, .reject = name##_rejects, .cost = cost, .want = {__VA_ARGS__},   \
+        .scratch = name##_scratch, .run = name, .chain = name##_chain, .numbers = TI_REORDERED     \
+    }
+
+/* Of all five; then their rows, for which the file has a `cost`. */
+#define TI_CONV_FIVE(Way)                                                                          \
+    TI_CONV(Way, conv_y, ti_of_y, y)                                                               \
+    TI_CONV(Way, conv_dx, ti_of_dx, dx)                                                            \
+    TI_CONV(Way, conv_dw, ti_of_dw, dw)                                                            \
+    TI_CONV(Way, conv_act, ti_of_act, y)                                                           \
+    TI_CONV_RUN(Way, conv_act_d)                                                                   \
+    static const char *conv_act_d_rejects(const ti_work *w)                                        \
+    {                                                                                              \
+        return Way::rejects(ti_of_act_d(w));                                                       \
+    }                                                                                              \
+    static size_t conv_act_d_scratch(const ti_work *w) { return ti_conv_act_d_scratch<Way>(w); }   \
+    static double conv_act_d_chain(const ti_work *w) { return ti_conv_act_d_chain<Way>(w); }
+#define TI_CONV_ROWS(impl)                                                                         \
+    TI_CONV_ROW("conv2d", impl, conv_y, TI_CHANNELS_LAST, TI_ROW_MAJOR),                           \
+        TI_CONV_ROW("conv2d_dx", impl, conv_dx, TI_CHANNELS_LAST, TI_ROW_MAJOR),                   \
+        TI_CONV_ROW("conv2d_dw", impl, conv_dw, TI_CHANNELS_LAST, TI_CHANNELS_LAST),               \
+        TI_CONV_ROW("conv2d_act", impl, conv_act, TI_CHANNELS_LAST, TI_ROW_MAJOR, TI_ROW_MAJOR),   \
+        TI_CONV_ROW("conv2d_act_d", impl, conv_act_d, TI_CHANNELS_LAST, TI_ROW_MAJOR,              \
+                    TI_ROW_MAJOR, TI_CHANNELS_LAST, TI_CHANNELS_LAST)
+
+#endif
