@@ -2,8 +2,9 @@
  * index.cu - gather, take, one_hot; scatter_add and take_add, their adjoints.
  *
  * An index out of range raises the fault; what it would have named is left out (zero). Reads take a
- * thread an element. Sums take a thread a column and a range of destinations: it goes through all
- * indices in order and adds those of its range, so equal indices add up in order, without atomics.
+ * thread an element. Sums go through all indices in order and add those of a range of destinations,
+ * so equal indices add up in order, without atomics: scatter_add a thread for a column and a range,
+ * take_add a block for 256 columns and a range, which lists what lies in it first.
  */
 #include "kernel.cuh"
 
@@ -76,12 +77,11 @@ BY_SIZE(take)
 
 /* ---- Sums ---- */
 
-/* y [outer, count, inner] from g [outer, n, inner]; the index is g's, or, `by_row`, one for each
- * j. `ranges` of `each` destinations. */
+/* y [outer, count, inner] from g [outer, n, inner] and an index of its shape. `ranges` of `each`
+ * destinations. */
 typedef struct {
     cut k;
     int64_t count, ranges, each;
-    bool by_row;
 } scattering;
 
 template <class T>
@@ -98,7 +98,7 @@ static __global__ void scatter_kernel(const scattering s, T *y, const T *g, cons
         for (int64_t j = from; j < to; j++) own[j * s.k.inner] = T(0);
         for (int64_t j = 0; j < s.k.n; j++) {
             const int64_t place = (outer * s.k.n + j) * s.k.inner + inner;
-            const int64_t at = ti_index(index, s.by_row ? j : place);
+            const int64_t at = ti_index(index, place);
 
             if (at >= from && at < to) own[at * s.k.inner] += g[place];
         }
@@ -111,10 +111,10 @@ static __global__ void check_kernel(int64_t n, int64_t limit, const ti_indices i
 }
 
 /* Ranges enough for 65536 threads, of 4 destinations at least. */
-static scattering scattering_of(const cut &k, int64_t count, bool by_row)
+static scattering scattering_of(const cut &k, int64_t count)
 {
     const int64_t columns = k.outer * k.inner;
-    scattering s = {k, count, columns > 0 ? 65536 / columns : 1, 0, by_row};
+    scattering s = {k, count, columns > 0 ? 65536 / columns : 1, 0};
 
     if (s.ranges > count / 4) s.ranges = count / 4;
     if (s.ranges < 1) s.ranges = 1;
@@ -122,8 +122,10 @@ static scattering scattering_of(const cut &k, int64_t count, bool by_row)
     return s;
 }
 
-template <class T> static void add_up(const ti_work *w, const scattering &s)
+template <class T> static void scatter_add_as(const ti_work *w)
 {
+    const tern_scatter_opts &o = ti_opts<tern_scatter_opts>(w);
+    const scattering s = scattering_of(cut_of(w->in[1].m.shape, o.axis), o.count);
     const cudaStream_t stream = ti_cuda_stream(w);
     const ti_indices index = ti_indices_of(w, w->in[1]);
 
@@ -134,18 +136,61 @@ template <class T> static void add_up(const ti_work *w, const scattering &s)
     ti_launched(w);
 }
 
-template <class T> static void scatter_add_as(const ti_work *w)
-{
-    const tern_scatter_opts &o = ti_opts<tern_scatter_opts>(w);
+/* y [count, inner] from g [n, inner]; a block takes one of `ranges` and one of `chunks` columns. */
+typedef struct {
+    int64_t n, count, inner, ranges, each, chunks;
+} addition;
 
-    add_up<T>(w, scattering_of(cut_of(w->in[1].m.shape, o.axis), o.count, false));
+template <class T>
+static __global__ void take_add_kernel(const addition s, T *y, const T *g, const ti_indices index)
+{
+    TI_SHARED(int64_t, from_row, [TI_BLOCK]);
+    TI_SHARED(int64_t, to_row, [TI_BLOCK]);
+    TI_SHARED(int, hits, [TI_BLOCK / TI_WARP]);
+    const int t = (int)threadIdx.x, lane = t % TI_WARP, warp = t / TI_WARP;
+
+    for (int64_t work = blockIdx.x; work < s.ranges * s.chunks; work += gridDim.x) {
+        const int64_t c = work % s.chunks * TI_BLOCK + t, from = work / s.chunks * s.each;
+        const int64_t to = from + s.each < s.count ? from + s.each : s.count;
+
+        for (int64_t r = from; c < s.inner && r < to; r++) y[r * s.inner + c] = T(0);
+        for (int64_t base = 0; base < s.n; base += TI_BLOCK) {
+            const int64_t at = base + t < s.n ? ti_checked(index, base + t, s.count) : -1;
+            const bool hit = at >= from && at < to;
+            const unsigned votes = __ballot_sync(TI_ALL_LANES, hit);
+            int place = __popc(votes & ((1u << lane) - 1)), all = 0;
+
+            if (lane == 0) hits[warp] = __popc(votes);
+            __syncthreads();
+            for (int k = 0; k < TI_BLOCK / TI_WARP; k++) {
+                if (k < warp) place += hits[k];
+                all += hits[k];
+            }
+            if (hit) {
+                from_row[place] = base + t;
+                to_row[place] = at;
+            }
+            __syncthreads();
+            for (int k = 0; c < s.inner && k < all; k++)
+                y[to_row[k] * s.inner + c] += g[from_row[k] * s.inner + c];
+            __syncthreads();
+        }
+    }
 }
+
 template <class T> static void take_add_as(const ti_work *w)
 {
-    const int64_t count = w->out[0].m.shape.dim[0];
-    const cut k = {1, w->in[1].count, count > 0 ? w->out[0].count / count : 0};
+    const int64_t count = w->out[0].m.shape.dim[0], inner = w->out[0].count / count;
+    addition s = {w->in[1].count, count, inner, 0, 0, (inner + TI_BLOCK - 1) / TI_BLOCK};
 
-    add_up<T>(w, scattering_of(k, count, true));
+    s.ranges = 1024 / s.chunks < 1 ? 1 : 1024 / s.chunks;
+    if (s.ranges > count) s.ranges = count;
+    s.each = (count + s.ranges - 1) / s.ranges;
+    const int64_t blocks = s.ranges * s.chunks;
+    TI_LAUNCH(take_add_kernel<T>, (unsigned)(blocks < 65535 ? blocks : 65535), TI_BLOCK, 0,
+              ti_cuda_stream(w), s, ti_at<T>(w->out[0]), ti_at<const T>(w->in[0]),
+              ti_indices_of(w, w->in[1]));
+    ti_launched(w);
 }
 TI_FLOAT_ROW(scatter_add, w->in[0])
 TI_FLOAT_ROW(take_add, w->in[0])

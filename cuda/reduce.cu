@@ -239,23 +239,26 @@ template <class T> static inline __device__ bool wins(T b, int64_t i_b, T a, int
     return i_b >= 0 && (i_a < 0 || beats(b, a, sign) || (!beats(a, b, sign) && i_b < i_a));
 }
 
+/* Of each piece of each result [pieces, n]; tops: their values, or NULL where nobody asks. */
 template <class T>
-static __global__ void arg_kernel(const reduction r, int sign, int64_t *y, const T *x)
+static __global__ void arg_kernel(const reduction r, int sign, int64_t *y, T *tops, const T *x)
 {
     TI_SHARED(T, values, [TI_BLOCK]);
     TI_SHARED(int64_t, places, [TI_BLOCK]);
     const int groups = TI_BLOCK / r.lanes, t = (int)threadIdx.x, lane = t & (r.lanes - 1);
+    const int64_t n = r.n * r.pieces;
 
-    for (int64_t w0 = (int64_t)blockIdx.x * groups; w0 < r.n; w0 += (int64_t)gridDim.x * groups) {
-        const int64_t j = w0 + t / r.lanes;
+    for (int64_t w0 = (int64_t)blockIdx.x * groups; w0 < n; w0 += (int64_t)gridDim.x * groups) {
+        const int64_t j = w0 + t / r.lanes, from = j / r.n * r.each;
+        const int64_t to = from + r.each < r.count ? from + r.each : r.count;
         int64_t best = -1;
         T top = T(0);
 
-        if (j < r.n) {
+        if (j < n) {
             int64_t base[1], at[1];
 
-            ti_place(r.kept, j, base);
-            for (int64_t i = lane; i < r.count; i += r.lanes) {
+            ti_place(r.kept, j % r.n, base);
+            for (int64_t i = from + lane; i < to; i += r.lanes) {
                 ti_place(r.gone, i, at);
                 const T v = x[base[0] + at[0]];
                 if (best >= 0 && !beats(v, top, sign)) continue;
@@ -274,20 +277,56 @@ static __global__ void arg_kernel(const reduction r, int sign, int64_t *y, const
             }
             __syncthreads();
         }
-        if (j < r.n && lane == 0) y[j] = places[t];
+        if (j < n && lane == 0) {
+            y[j] = places[t];
+            if (tops) tops[j] = values[t];
+        }
         __syncthreads();
     }
 }
 
-template <class T> static void arg_as(const ti_work *w, int sign)
+template <class T>
+static __global__ void arg_finish_kernel(const reduction r, int sign, int64_t *y,
+                                         const int64_t *places, const T *tops)
+{
+    for (int64_t j = ti_first(); j < r.n; j += ti_step()) {
+        int64_t best = places[j];
+        T top = tops[j];
+
+        for (int64_t i = j + r.n; i < r.n * r.pieces; i += r.n)
+            if (wins(tops[i], places[i], top, best, sign)) best = places[i], top = tops[i];
+        y[j] = best;
+    }
+}
+
+static reduction arg_of(const ti_work *w)
 {
     const tern_arg_opts &o = ti_opts<tern_arg_opts>(w);
     const int axis = o.axis < 0 ? o.axis + w->in[0].m.shape.rank : o.axis;
-    reduction r = reduction_of(w, o.has_axis ? (int64_t)1 << axis : 0, false);
 
-    r.pieces = 1;
-    TI_LAUNCH(arg_kernel<T>, grid_of(r), TI_BLOCK, 0, ti_cuda_stream(w), r, sign,
-              ti_at<int64_t>(w->out[0]), ti_at<const T>(w->in[0]));
+    return reduction_of(w, o.has_axis ? (int64_t)1 << axis : 0, false);
+}
+/* Places, then values, of all pieces. */
+static size_t arg_scratch(const ti_work *w)
+{
+    const reduction r = arg_of(w);
+
+    return r.pieces > 1 ? (size_t)(r.n * r.pieces) * 2 * sizeof(int64_t) : 0;
+}
+
+template <class T> static void arg_as(const ti_work *w, int sign)
+{
+    const reduction r = arg_of(w);
+    const cudaStream_t stream = ti_cuda_stream(w);
+    const bool cut = r.pieces > 1;
+    int64_t *y = ti_at<int64_t>(w->out[0]), *places = cut ? (int64_t *)w->scratch : y;
+    T *tops = cut ? (T *)(places + r.n * r.pieces) : NULL;
+
+    TI_LAUNCH(arg_kernel<T>, grid_of(r), TI_BLOCK, 0, stream, r, sign, places, tops,
+              ti_at<const T>(w->in[0]));
+    if (cut)
+        TI_LAUNCH(arg_finish_kernel<T>, ti_grid(r.n), TI_BLOCK, 0, stream, r, sign, y,
+                  (const int64_t *)places, (const T *)tops);
     ti_launched(w);
 }
 static void arg(const ti_work *w, int sign)
@@ -313,7 +352,7 @@ TI_KERNELS(ti_cuda_reduce) = {
     ROW("variance", variance, variance_scratch, chain, TI_REORDERED),
     ROW("max", largest, scratch, NULL, TI_EXACT),
     ROW("min", smallest, scratch, NULL, TI_EXACT),
-    ROW("argmax", argmax, NULL, NULL, TI_EXACT),
-    ROW("argmin", argmin, NULL, NULL, TI_EXACT),
+    ROW("argmax", argmax, arg_scratch, NULL, TI_EXACT),
+    ROW("argmin", argmin, arg_scratch, NULL, TI_EXACT),
     {.op = NULL},
 };

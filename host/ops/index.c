@@ -235,6 +235,8 @@ static const ti_sample take_add_samples[] = {
     {"twice indexed", 2, {TI_D(NORMAL, 2, 5, 3, 2), TI_DL(INDEX, 7, 2, 5)}, COUNT(7)},
     {"elements", 2, {TI_D(NORMAL, 6), TI_DL(INDEX, 3, 6)}, COUNT(3)},
     {"of nothing", 2, {TI_D(NORMAL, 0, 3), TI_DL(INDEX, 1, 0)}, COUNT(2)},
+    {"many rows", 2, {TI_D(NORMAL, 300, 3), TI_DL(INDEX, 40, 300)}, COUNT(40)},
+    {"long rows", 2, {TI_D(NORMAL, 5, 300), TI_DL(INDEX, 3, 5)}, COUNT(3)},
     TI_SAMPLES_END,
 };
 static const ti_op take_add_op = {

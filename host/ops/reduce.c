@@ -251,6 +251,8 @@ static const ti_sample arg_samples[] = {
     {"last axis", 1, {TI_D(DISTINCT, 3, 5, 7)}, AXIS(.has_axis = 1, .axis = -1)},
     {"middle, kept", 1, {TI_D(DISTINCT, 3, 5, 7)}, AXIS(.has_axis = 1, .axis = 1, .keep = 1)},
     {"integers with ties", 1, {TI_DL(INT, 2, 3, 9)}, AXIS(.has_axis = 1, .axis = 1)},
+    {"long", 1, {TI_D(DISTINCT, 2, 300, 3)}, AXIS(.has_axis = 1, .axis = 1)},
+    {"long, with ties", 1, {TI_DL(INT, 9, 2, 300, 3)}, AXIS(.has_axis = 1, .axis = 1)},
     {"scalar", 1, {TI_D0(NORMAL)}, NULL},
     {"empty, over the others", 1, {TI_D(NORMAL, 0, 3)}, AXIS(.has_axis = 1, .axis = 1)},
     TI_SAMPLES_END,
