@@ -46,6 +46,7 @@ void cli_help(const verb *v)
     result(
         "\n%sexit status%s\n"
         "  0 done    1 could not do it (file, device, memory, format)    2 wrong usage or config\n"
-        "  5 training stopped: non-finite values    128+n ended by signal n, state saved\n",
+        "  3 compare: outside a bound    5 training stopped: non-finite values\n"
+        "  128+n ended by signal n, state saved\n",
         bold, off);
 }

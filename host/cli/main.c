@@ -66,6 +66,13 @@ const verb verb_table[] = {
      "  tern bench model lenet5 --batch 64..1024*2 --threads 1 --json\n"
      "  tern bench suite small --plot roofline.png\n",
      verb_bench},
+    {"compare", V_COMPARE, "numerics of devices, call by call, against double",
+     "tern compare --model NAME|FILE --devices A,B [options]   or   tern compare RUN --devices A,B",
+     "  tern compare --model lenet5 --devices cpu,simt\n"
+     "  tern compare --model resnet20 --devices cpu --batch 8 --steps 3 --json\n"
+     "  tern compare runs/fashion-mnist-lenet5 --devices cpu,cuda\n"
+     "  tern compare --model cnn --devices cpu,ref --inject conv2.dW,rel=0.01\n",
+     verb_compare},
     {"help", V_HELP, "what a verb takes", "tern help [VERB]", "  tern help train\n", run_help},
     {0},
 };

@@ -17,35 +17,38 @@
 
 const option option_table[] = {
     /* train */
-    {"data", 0, O_TEXT, V_TRAIN | V_EVAL, true, 0, 0, "NAME|DIR", NULL,
+    {"data", 0, O_TEXT, V_TRAIN | V_EVAL | V_COMPARE, true, 0, 0, "NAME|DIR", NULL,
      "fashion-mnist, mnist, cifar10, cifar100, shapes, or a folder"},
-    {"data-path", 0, O_TEXT, V_TRAIN | V_EVAL, true, 0, 0, "DIR", NULL,
+    {"data-path", 0, O_TEXT, V_TRAIN | V_EVAL | V_COMPARE, true, 0, 0, "DIR", NULL,
      "where the files of a named data set lie"},
-    {"model", 0, O_TEXT, V_TRAIN | V_SUMMARY, true, 0, 0, "NAME|FILE", "lenet5",
+    {"model", 0, O_TEXT, V_TRAIN | V_SUMMARY | V_COMPARE, true, 0, 0, "NAME|FILE", "lenet5",
      "a network by name, or a config file that describes one"},
     {"resume", 0, O_TEXT, V_TRAIN, false, 0, 0, "RUN", NULL, "go on with a run, to the bit"},
     {"name", 0, O_TEXT, V_TRAIN, false, 0, 0, "NAME", NULL, "of the run's folder; must be new"},
     {"runs", 0, O_TEXT, V_TRAIN, true, 0, 0, "DIR", "runs", "where runs lie"},
     {"epochs", 0, O_INT, V_TRAIN, true, 1, 1e9, "N", NULL, "passes over the training data"},
-    {"steps", 0, O_INT, V_TRAIN, true, 1, 9e15, "N", NULL,
+    {"steps", 0, O_INT, V_TRAIN | V_COMPARE, true, 1, 9e15, "N", NULL,
      "end after N steps in all, resumes counted"},
-    {"batch", 'b', O_INT, V_TRAIN | V_SUMMARY | V_BENCH | V_EVAL, true, 1, 1 << 20, "N", NULL,
-     "images in a step"},
-    {"optimizer", 0, O_CHOICE, V_TRAIN | V_SUMMARY, true, 0, 0, "adam|adamw|sgd", "adam",
-     "update rule"},
-    {"lr", 0, O_REAL, V_TRAIN, true, 0, 1e300, "X", NULL, "learning rate"},
-    {"momentum", 0, O_REAL, V_TRAIN, true, 0, 1, "X", "0.9", "of sgd"},
-    {"nesterov", 0, O_FLAG, V_TRAIN, true, 0, 0, NULL, NULL, "Nesterov's momentum, for sgd"},
-    {"decay", 0, O_REAL, V_TRAIN, true, 0, 1e300, "X", NULL, "weight decay"},
+    {"batch", 'b', O_INT, V_TRAIN | V_SUMMARY | V_BENCH | V_EVAL | V_COMPARE, true, 1, 1 << 20, "N",
+     NULL, "images in a step"},
+    {"optimizer", 0, O_CHOICE, V_TRAIN | V_SUMMARY | V_COMPARE, true, 0, 0, "adam|adamw|sgd",
+     "adam", "update rule"},
+    {"lr", 0, O_REAL, V_TRAIN | V_COMPARE, true, 0, 1e300, "X", NULL, "learning rate"},
+    {"momentum", 0, O_REAL, V_TRAIN | V_COMPARE, true, 0, 1, "X", "0.9", "of sgd"},
+    {"nesterov", 0, O_FLAG, V_TRAIN | V_COMPARE, true, 0, 0, NULL, NULL,
+     "Nesterov's momentum, for sgd"},
+    {"decay", 0, O_REAL, V_TRAIN | V_COMPARE, true, 0, 1e300, "X", NULL, "weight decay"},
     {"schedule", 0, O_CHOICE, V_TRAIN, true, 0, 0, "constant|step|cosine|plateau", "cosine",
      "of the learning rate"},
     {"warmup", 0, O_INT, V_TRAIN, true, WHOLE, "N", "0", "steps in which the rate rises"},
     {"lr-every", 0, O_INT, V_TRAIN, true, WHOLE, "N", "0", "steps between cuts (schedule step)"},
     {"lr-factor", 0, O_REAL, V_TRAIN, true, 0, 1, "X", "0", "of a cut (step 0.1, plateau 0.5)"},
     {"lr-patience", 0, O_INT, V_TRAIN, true, WHOLE, "N", "0", "epochs before a cut (plateau, 5)"},
-    {"clip", 0, O_REAL, V_TRAIN, true, 0, 1e300, "X", NULL, "largest norm of the gradient"},
-    {"clip-value", 0, O_REAL, V_TRAIN, true, 0, 1e300, "X", NULL, "largest value in the gradient"},
-    {"smoothing", 0, O_REAL, V_TRAIN, true, 0, 1, "X", "0", "of the labels"},
+    {"clip", 0, O_REAL, V_TRAIN | V_COMPARE, true, 0, 1e300, "X", NULL,
+     "largest norm of the gradient"},
+    {"clip-value", 0, O_REAL, V_TRAIN | V_COMPARE, true, 0, 1e300, "X", NULL,
+     "largest value in the gradient"},
+    {"smoothing", 0, O_REAL, V_TRAIN | V_COMPARE, true, 0, 1, "X", "0", "of the labels"},
     {"augment", 0, O_TEXT, V_TRAIN, true, 0, 0, "LIST", NULL,
      "none, or of flip, shift=2, rotate=10, scale=0.1, crop=4"},
     {"val-split", 0, O_INT, V_TRAIN, true, WHOLE, "N", "5000",
@@ -57,16 +60,18 @@ const option option_table[] = {
     {"log-every", 0, O_INT, V_TRAIN, true, 1, 9e15, "N", "50",
      "steps between lines of steps.jsonl"},
     {"allow-nonfinite", 0, O_FLAG, V_TRAIN, true, 0, 0, NULL, NULL, "go on when values overflow"},
-    {"size", 0, O_TEXT, V_TRAIN | V_SUMMARY | V_BENCH, true, 0, 0, "CxHxW", NULL,
+    {"size", 0, O_TEXT, V_TRAIN | V_SUMMARY | V_BENCH | V_COMPARE, true, 0, 0, "CxHxW", NULL,
      "of images: folders are resized, nets made for it"},
-    {"classes", 0, O_INT, V_SUMMARY | V_BENCH, true, 1, 1 << 20, "N", NULL, "outputs of the net"},
-    {"samples", 0, O_INT, V_TRAIN | V_EVAL, true, 1, 1e9, "N", NULL, "of shapes to generate"},
+    {"classes", 0, O_INT, V_SUMMARY | V_BENCH | V_COMPARE, true, 1, 1 << 20, "N", NULL,
+     "outputs of the net"},
+    {"samples", 0, O_INT, V_TRAIN | V_EVAL | V_COMPARE, true, 1, 1e9, "N", NULL,
+     "of shapes to generate"},
     /* eval, predict */
     {"split", 0, O_CHOICE, V_EVAL, false, 0, 0, "test|val|train", "test", "part of the data"},
     {"top", 0, O_INT, V_PREDICT, false, 1, 1000, "K", "1", "classes to list for each image"},
     {"format", 0, O_CHOICE, V_PREDICT | V_BENCH, false, 0, 0, "text|csv|md|json|jsonl", "text",
      "of the answer: text or csv; of bench: md (text), csv, json, jsonl"},
-    {"weights", 0, O_TEXT, V_EVAL | V_PREDICT, false, 0, 0, "FILE", NULL,
+    {"weights", 0, O_TEXT, V_EVAL | V_PREDICT | V_COMPARE, false, 0, 0, "FILE", NULL,
      "other weights than the run's best"},
     /* op */
     {"list", 0, O_FLAG, V_OP, false, 0, 0, NULL, NULL, "print all operations"},
@@ -91,6 +96,12 @@ const option option_table[] = {
     {"baseline", 0, O_TEXT, V_BENCH, false, 0, 0, "FILE", NULL, "compare with what --save wrote"},
     {"plot", 0, O_TEXT, V_BENCH, false, 0, 0, "FILE", NULL, "draw a roofline or bars: .svg, .png"},
     {"force", 0, O_FLAG, V_BENCH, false, 0, 0, NULL, NULL, "compare with other hardware, too"},
+    /* compare */
+    {"devices", 0, O_TEXT, V_COMPARE, false, 0, 0, "A,B", NULL,
+     "one or two devices; each is compared with ref in f64"},
+    {"inject", 0, O_TEXT, V_COMPARE, false, 0, 0, "TENSOR,rel=R", NULL,
+     "a fault on the last device: LAYER.out, .dX, .dW, .db or .update, its largest element times "
+     "1 + R"},
     /* info */
     {"origins", 0, O_FLAG, V_INFO, false, 0, 0, NULL, NULL, "every setting and where it is from"},
     {"ops", 0, O_FLAG, V_INFO, false, 0, 0, NULL, NULL, "the names of all operations"},
@@ -164,6 +175,14 @@ void cli_default(cli *c, const char *name, const char *value)
     if (s->text || !value) return;
     s->text = value;
     s->origin = "default";
+}
+
+void cli_force(cli *c, const char *name, const char *value)
+{
+    setting *s = &c->set[option_named(name)];
+
+    s->text = value;
+    s->origin = "the verb";
 }
 
 /* ---- nearest names --------------------------------------------------------------------------- */

@@ -20,7 +20,8 @@ enum {
     V_OP = 64,
     V_BENCH = 128,
     V_HELP = 256,
-    V_ALL = 511
+    V_COMPARE = 512,
+    V_ALL = 1023
 };
 
 typedef enum { O_FLAG, O_INT, O_REAL, O_TEXT, O_CHOICE, O_LIST } option_kind;
@@ -79,6 +80,8 @@ int64_t cli_int(const cli *c, const char *name);
 double cli_real(const cli *c, const char *name);
 /* Built-in values of this call only, for what depends on other options. */
 void cli_default(cli *c, const char *name, const char *value);
+/* A verb's own value, whatever was given. */
+void cli_force(cli *c, const char *name, const char *value);
 
 void cli_help(const verb *v); /* NULL: of the command */
 /* The nearest of the names (ends with NULL) if it is near enough, or NULL. */

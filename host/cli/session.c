@@ -162,6 +162,27 @@ char *net_text(tern_ctx *ctx, const char *model)
     return text;
 }
 
+tern_optim *optimizer_open(const cli *c, tern_ctx *ctx, tern_module *net)
+{
+    const char *kind = cli_text(c, "optimizer");
+    const tern_adam_opts adam = {.lr = cli_real(c, "lr"),
+                                 .has_lr = 1,
+                                 .decay = cli_real(c, "decay"),
+                                 .has_decay = cli_given(c, "decay"),
+                                 .clip_norm = cli_real(c, "clip"),
+                                 .clip_value = cli_real(c, "clip-value")};
+    const tern_sgd_opts sgd = {.lr = cli_real(c, "lr"),
+                               .has_lr = 1,
+                               .momentum = cli_real(c, "momentum"),
+                               .nesterov = cli_flag(c, "nesterov"),
+                               .decay = cli_real(c, "decay"),
+                               .clip_norm = cli_real(c, "clip"),
+                               .clip_value = cli_real(c, "clip-value")};
+
+    if (strcmp(kind, "sgd") == 0) return tern_sgd(ctx, net, &sgd);
+    return strcmp(kind, "adamw") == 0 ? tern_adamw(ctx, net, &adam) : tern_adam(ctx, net, &adam);
+}
+
 /* ---- data ------------------------------------------------------------------------------------ */
 
 const char *data_name(const cli *c)

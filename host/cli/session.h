@@ -31,6 +31,8 @@ bool net_size(cli *c, tern_model_opts *how);
 /* The sections of a config file that describe a net, as text; NULL and no error if the model is
  * one by name. */
 char *net_text(tern_ctx *ctx, const char *model);
+/* --optimizer with its settings. NULL: failed. */
+tern_optim *optimizer_open(const cli *c, tern_ctx *ctx, tern_module *net);
 
 /* The data set of --data, one part of it. */
 tern_data *data_open(cli *c, tern_ctx *ctx, const char *part, const tern_model_opts *size);

@@ -74,28 +74,6 @@ static void schedule_of(cli *c, tern_schedule *s, int64_t steps)
                          .patience = cli_int(c, "lr-patience")};
 }
 
-static tern_optim *optimizer_of(cli *c, job *j)
-{
-    const char *kind = cli_text(c, "optimizer");
-    const tern_adam_opts adam = {.lr = cli_real(c, "lr"),
-                                 .has_lr = 1,
-                                 .decay = cli_real(c, "decay"),
-                                 .has_decay = cli_given(c, "decay"),
-                                 .clip_norm = cli_real(c, "clip"),
-                                 .clip_value = cli_real(c, "clip-value")};
-    const tern_sgd_opts sgd = {.lr = cli_real(c, "lr"),
-                               .has_lr = 1,
-                               .momentum = cli_real(c, "momentum"),
-                               .nesterov = cli_flag(c, "nesterov"),
-                               .decay = cli_real(c, "decay"),
-                               .clip_norm = cli_real(c, "clip"),
-                               .clip_value = cli_real(c, "clip-value")};
-
-    if (strcmp(kind, "sgd") == 0) return tern_sgd(j->ctx, j->net, &sgd);
-    return strcmp(kind, "adamw") == 0 ? tern_adamw(j->ctx, j->net, &adam)
-                                      : tern_adam(j->ctx, j->net, &adam);
-}
-
 /* ---- the run's folder ------------------------------------------------------------------------ */
 
 /* The last part of a path, without ".cfg". */
@@ -279,7 +257,7 @@ static int open_net(cli *c, job *j, const tern_model_opts *size)
     j->net = net_open(j->ctx, cli_text(c, "model"), &how, &j->size, &status);
     if (!j->net) return status;
     if (!j->net_text) j->net_text = net_text(j->ctx, cli_text(c, "model"));
-    j->opt = optimizer_of(c, j);
+    j->opt = optimizer_open(c, j->ctx, j->net);
     return j->opt ? EXIT_DONE : session_failed(j->ctx, NULL);
 }
 

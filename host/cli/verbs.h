@@ -12,5 +12,6 @@ int verb_devices(cli *c);
 int verb_info(cli *c);
 int verb_op(cli *c);
 int verb_bench(cli *c);
+int verb_compare(cli *c);
 
 #endif

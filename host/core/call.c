@@ -3,10 +3,10 @@
  */
 #include "tern/call.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "core/core.h"
+#include "core/judge.h"
 #include "core/object.h"
 
 struct tern_call {
@@ -198,37 +198,19 @@ static tern_tensor *widened(tern_ctx *ctx, tern_ctx *ref, tern_tensor *t)
     return to;
 }
 
-/* What the call computes in: bounds count its roundings, even in outputs of another type. */
-static tern_type working_type(const tern_call *k, tern_type otherwise)
+static void add(tern_call_error *e, const char *name, const ti_judged *judged)
 {
-    for (int i = 0; i < k->n_in; i++)
-        if (k->in[i] && (k->in[i]->m.type == TERN_F32 || k->in[i]->m.type == TERN_F64))
-            return k->in[i]->m.type;
-    return otherwise;
-}
+    tern_distance d;
 
-/* work: the type whose roundings the bound counts. */
-static void compare(tern_call_error *e, const char *name, tern_type type, tern_type work,
-                    const double *got, const double *want, const double *bound, int64_t n)
-{
-    const double u = work == TERN_F32 ? 0x1p-24 * 1.01 : 0x1p-52;
-    const double tiny = work == TERN_F32 ? 0x1p-149 : 0x1p-1074;
-
-    e->n += n;
-    for (int64_t k = 0; k < n; k++) {
-        const double w = type == TERN_F32 ? (double)(float)want[k] : want[k];
-        const double error = fabs(got[k] - want[k]);
-
-        if (w == got[k] || (isnan(w) && isnan(got[k]))) continue;
-        const double share = bound ? error / (u * bound[k] + tiny) : INFINITY;
-        if (!(share <= 1)) e->n_beyond++;
-        if (share <= e->share) continue;
-        e->share = isnan(share) ? INFINITY : share;
-        e->worst_name = name;
-        e->worst = k;
-        e->got = got[k];
-        e->want = want[k];
-    }
+    ti_judge(&d, judged);
+    e->n += d.n;
+    e->n_beyond += d.n_beyond;
+    if (d.worst < 0 || d.share <= e->share) return;
+    e->share = d.share;
+    e->worst_name = name;
+    e->worst = d.worst;
+    e->got = d.got;
+    e->want = d.want;
 }
 
 /* Output i of the call; `c` is the same call on ref, with its outputs. */
@@ -244,9 +226,16 @@ static tern_status check_output(tern_ctx *ctx, tern_call_error *e, tern_call *k,
     if (c->ctx->error) return c->ctx->error;
     if (!(x = ti_alloc(ctx, (size_t)(3 * n + 1) * sizeof *x))) return ctx->error;
     if (!tern_to_doubles(ctx, x, got) && !tern_to_doubles(c->ctx, x + n, want) &&
-        (!bound || !tern_to_doubles(c->ctx, x + 2 * n, bound)))
-        compare(e, k->op->out[i].name, got->m.type, working_type(k, got->m.type), x, x + n,
-                bound ? x + 2 * n : NULL, n);
+        (!bound || !tern_to_doubles(c->ctx, x + 2 * n, bound))) {
+        const tern_type type = got->m.type;
+        const ti_judged judged = {.type = type,
+                                  .work = ti_working_type(k->n_in, k->in, type),
+                                  .n = n,
+                                  .got = x,
+                                  .want = x + n,
+                                  .bound = bound ? x + 2 * n : NULL};
+        add(e, k->op->out[i].name, &judged);
+    }
     ti_free(ctx, x);
     return ctx->error;
 }

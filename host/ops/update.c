@@ -144,19 +144,22 @@ static tern_tensor *adam_bound(const ti_call *c, int i_out, double L)
 {
     tern_ctx *ctx = c->ctx;
     const tern_adam_update_opts *o = c->opts;
-    tern_tensor *g = size_of_g(c, 3, 6, o->decoupled ? 0 : o->decay);
-    tern_tensor *m = tern_add(ctx, tern_scale(ctx, tern_abs(ctx, c->in[1]), o->beta1),
-                              tern_scale(ctx, g, 1 - o->beta1));
-    tern_tensor *v = tern_add(ctx, tern_scale(ctx, tern_abs(ctx, c->in[2]), o->beta2),
-                              tern_scale(ctx, tern_mul(ctx, g, g), 1 - o->beta2));
 
     (void)L;
-    if (i_out == 1) return tern_scale(ctx, m, 8);
-    if (i_out == 2) return tern_scale(ctx, v, 8);
+    tern_frame_begin(ctx); /* blocks of parameters are large: what is used up goes early */
+    tern_tensor *g = size_of_g(c, 3, 6, o->decoupled ? 0 : o->decay);
+    tern_tensor *x = i_out == 2 ? tern_mul(ctx, g, g) : g;
+    const double beta = i_out == 2 ? o->beta2 : o->beta1;
+    tern_tensor *old = tern_abs(ctx, c->in[i_out == 2 ? 2 : 1]);
+    tern_tensor *mean = tern_frame_keep(
+        ctx, tern_add(ctx, tern_scale(ctx, old, beta), tern_scale(ctx, x, 1 - beta)));
+    if (i_out > 0) return tern_scale(ctx, mean, 8);
     const double t = tern_item(ctx, c->in[5]);
     const double c1 = 1 / (1 - pow(o->beta1, t)), c2 = 1 / (1 - pow(o->beta2, t));
+    tern_frame_begin(ctx);
     tern_tensor *root = tern_sqrt(ctx, tern_scale(ctx, tern_abs(ctx, c->out[2]), c2));
-    tern_tensor *step = tern_div(ctx, tern_scale(ctx, m, c1), tern_shift(ctx, root, o->eps));
+    tern_tensor *step = tern_frame_keep(
+        ctx, tern_div(ctx, tern_scale(ctx, mean, c1), tern_shift(ctx, root, o->eps)));
     tern_tensor *lr = tern_abs(ctx, tern_reshape(ctx, c->in[4], TI_SCALAR));
     return tern_scale(ctx, tern_add(ctx, tern_abs(ctx, c->in[0]), tern_mul(ctx, step, lr)), 16);
 }

@@ -4,6 +4,7 @@
 
 #include "tern/base.h"
 #include "tern/call.h"
+#include "tern/compare.h"
 #include "tern/data.h"
 #include "tern/grad.h"
 #include "tern/io.h"

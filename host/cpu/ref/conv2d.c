@@ -13,27 +13,39 @@ typedef struct {
     int groups;
 } geometry;
 
-/* Visits every (x, w, y) that meet and adds the product of y and one into the other, `into`. */
+/* The taps of output (n, k, p, q), y of it: the product of y and x or w into the other, `into`. */
+static void walk_taps(const geometry *g, double *x, double *w, double y, const double *into,
+                      const int64_t at[4])
+{
+    const int64_t *X = g->x, *W = g->w;
+    const int64_t c0 = at[1] / (W[0] / g->groups) * W[1];
+
+    for (int64_t c = 0; c < W[1]; c++)
+        for (int64_t r = 0; r < W[2]; r++) {
+            const int64_t row = at[2] * g->stride[0] + r * g->dilation[0] - g->pad[0];
+            if (row < 0 || row >= X[2]) continue;
+
+            double *xr = &x[((at[0] * X[1] + c0 + c) * X[2] + row) * X[3]];
+            double *wr = &w[((at[1] * W[1] + c) * W[2] + r) * W[3]];
+            for (int64_t s = 0; s < W[3]; s++) {
+                const int64_t col = at[3] * g->stride[1] + s * g->dilation[1] - g->pad[1];
+                if (col < 0 || col >= X[3]) continue;
+                if (into == x) xr[col] += y * wr[s];
+                else wr[s] += xr[col] * y;
+            }
+        }
+}
+
+/* Visits every (x, w, y) that meet. */
 static void walk(const geometry *g, double *x, double *w, const double *y, const double *into)
 {
-    const int64_t *X = g->x, *W = g->w, *Y = g->y;
-    const int64_t taps = W[1] * W[2] * W[3], k_per_group = W[0] / g->groups;
+    const int64_t *Y = g->y;
 
-    for (int64_t i = 0; i < Y[0] * Y[1] * Y[2] * Y[3]; i++) {
-        const int64_t q = i % Y[3], p = i / Y[3] % Y[2], k = i / Y[3] / Y[2] % Y[1];
-        const int64_t n = i / Y[3] / Y[2] / Y[1], c0 = k / k_per_group * W[1];
-
-        for (int64_t j = 0; j < taps; j++) {
-            const int64_t s = j % W[3], r = j / W[3] % W[2], c = c0 + j / W[3] / W[2];
-            const int64_t row = p * g->stride[0] + r * g->dilation[0] - g->pad[0];
-            const int64_t col = q * g->stride[1] + s * g->dilation[1] - g->pad[1];
-            if (row < 0 || row >= X[2] || col < 0 || col >= X[3]) continue;
-
-            double *xe = &x[((n * X[1] + c) * X[2] + row) * X[3] + col], *we = &w[k * taps + j];
-            if (into == x) *xe += y[i] * *we;
-            else *we += *xe * y[i];
-        }
-    }
+    for (int64_t n = 0; n < Y[0]; n++)
+        for (int64_t k = 0; k < Y[1]; k++)
+            for (int64_t p = 0; p < Y[2]; p++)
+                for (int64_t q = 0; q < Y[3]; q++)
+                    walk_taps(g, x, w, *y++, into, (int64_t[]){n, k, p, q});
 }
 
 /* Element i of conv2d(x, w). */
@@ -45,14 +57,17 @@ static double element(const geometry *g, const double *x, const double *w, int64
     double sum = 0;
 
     for (int64_t c = 0; c < W[1]; c++)
-        for (int64_t r = 0; r < W[2]; r++)
+        for (int64_t r = 0; r < W[2]; r++) {
+            const int64_t row = p * g->stride[0] + r * g->dilation[0] - g->pad[0];
+            if (row < 0 || row >= X[2]) continue;
+
+            const double *xr = &x[((n * X[1] + c0 + c) * X[2] + row) * X[3]];
+            const double *wr = &w[((k * W[1] + c) * W[2] + r) * W[3]];
             for (int64_t s = 0; s < W[3]; s++) {
-                const int64_t row = p * g->stride[0] + r * g->dilation[0] - g->pad[0];
                 const int64_t col = q * g->stride[1] + s * g->dilation[1] - g->pad[1];
-                if (row < 0 || row >= X[2] || col < 0 || col >= X[3]) continue;
-                sum += x[((n * X[1] + c0 + c) * X[2] + row) * X[3] + col] *
-                       w[((k * W[1] + c) * W[2] + r) * W[3] + s];
+                if (col >= 0 && col < X[3]) sum += xr[col] * wr[s];
             }
+        }
     return sum;
 }
 

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# depends: host include cuda CMakeLists.txt tests/simt
+# every model by name at full size: cpu, ref and the emulated CUDA device inside their bounds
+# usage: TERN=path/to/tern BUILD=folder/of/the/test/preset bash compare.sh
+set -eu
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch"
+sides="cpu,ref"
+if [ -e "${BUILD:-}/libtern_simt.so" ]; then # it lies beside that build's command
+    TERN=$BUILD/tern
+    sides="cpu,ref cpu,simt"
+fi
+for model in lenet5 mlp cnn vgg-small resnet18 resnet20 lstm-rows; do
+    for pair in $sides; do
+        "$TERN" compare --model $model --devices $pair > out || {
+            cat out
+            exit 1
+        }
+        echo "$model, $pair: $(tail -n 1 out)"
+    done
+done
