@@ -80,16 +80,22 @@ static const char *parse_value(const ti_field *f, void *opts, int i, const char 
     return NULL;
 }
 
+static const ti_field *field_named(const ti_op *op, const char *name, size_t length)
+{
+    for (const ti_field *f = op->fields; f && f->name; f++)
+        if (strlen(f->name) == length && strncmp(f->name, name, length) == 0) return f;
+    return NULL;
+}
+
 static tern_status parse_field(tern_ctx *ctx, const ti_op *op, void *to, const char **text)
 {
     const char *name = *text;
     const size_t length = strcspn(name, "= ");
-    const ti_field *f = op->fields;
+    const ti_field *f = field_named(op, name, length);
     char *end;
     int n = 0;
 
-    while (f && f->name && (strlen(f->name) != length || strncmp(f->name, name, length) != 0)) f++;
-    if (!f || !f->name || name[length] != '=')
+    if (!f || name[length] != '=')
         return ti_fail(ctx, TERN_E_ARGUMENT, "%s: there is no option \"%.*s\"", op->name,
                        (int)(length > 40 ? 40 : length), name);
     end = (char *)(uintptr_t)(name + length);
@@ -119,6 +125,41 @@ tern_status ti_opts_parse(tern_ctx *ctx, const ti_op *op, void *to, const char *
         else TI_TRY(parse_field(ctx, op, to, &text));
     }
     return ctx ? tern_error(ctx) : TERN_OK;
+}
+
+/* Whether the text gives the option: a word of it is "name=…". */
+static bool gives(const char *text, const char *name)
+{
+    const size_t length = strlen(name);
+
+    for (; text && *text; text += strcspn(text, " "), text += strspn(text, " "))
+        if (strncmp(text, name, length) == 0 && text[length] == '=') return true;
+    return false;
+}
+
+bool ti_opts_agree(tern_ctx *ctx, const ti_op *op, const void *opts, const char *text)
+{
+    int64_t wanted[TI_OPTS / 8];
+
+    if (ti_opts_parse(ctx, op, wanted, text)) return false;
+    for (const ti_field *f = op->fields; f && f->name; f++)
+        for (int i = 0; i < f->count && gives(text, f->name); i++)
+            if (field_get(f, wanted, i) != field_get(f, opts, i)) return false;
+    return true;
+}
+
+void ti_opts_inherit(const ti_op *op, void *to, const char *text, const ti_op *from_op,
+                     const void *from)
+{
+    for (const ti_field *f = op->fields; f && f->name; f++) {
+        const ti_field *own = field_named(from_op, f->name, strlen(f->name));
+
+        if (!own || own->type != f->type || own->count != f->count || gives(text, f->name))
+            continue;
+        memcpy((char *)to + f->offset, (const char *)from + own->offset,
+               (size_t)f->count * field_size(f));
+        if (f->has) *flag_of(f, to) = !own->has || *flag_of(own, (void *)(uintptr_t)from);
+    }
 }
 
 /* The word of a value among "none|relu|tanh"; length 0 if it has none. */

@@ -94,6 +94,21 @@ typedef struct {
         .note = NULL                                                                               \
     }
 
+/*
+ * What a fused op replaces in a program, in the notation of its text, lines parted by `;`. Options
+ * are conditions in a pattern and given in what is made of it; the others are those of the same
+ * name in the replaced lines. `-`: absent. A value that `made` does not name dies, or the pattern
+ * does not fit.
+ */
+typedef struct {
+    const char *pattern, *made;
+} ti_rewrite;
+typedef struct {
+    const char *forward, *made; /* the last line's first output is read by others */
+    /* Of its derivative, with the names of the forward pattern; the longest first. */
+    ti_rewrite backward[3];
+} ti_fusion;
+
 struct ti_op {
     const char *name;
     int n_in; /* -1: any number */
@@ -127,6 +142,7 @@ struct ti_op {
      * longest sequential chain of sums, from the row. NULL: the result is exact (equal bits). */
     tern_tensor *(*bound)(const ti_call *c, int i_out, double L);
     const ti_sample *samples;
+    const ti_fusion *fusions; /* ends with forward NULL; NULL: none */
     /* Multiply-adds · 2 and bytes are derived where they matter: flops of a call, or NULL for one
      * per output element. */
     double (*flops)(const ti_call *c);
@@ -147,6 +163,12 @@ void ti_opts_fill(const ti_op *op, void *to, const void *from);
 tern_status ti_opts_parse(tern_ctx *ctx, const ti_op *op, void *to, const char *text);
 size_t ti_opts_text(const ti_op *op, const void *opts, char *text, size_t room);
 
+/* Whether opts hold what the text gives; the fields of `from` that `op` has by the same name and
+ * the text does not give. */
+bool ti_opts_agree(tern_ctx *ctx, const ti_op *op, const void *opts, const char *text);
+void ti_opts_inherit(const ti_op *op, void *to, const char *text, const ti_op *from_op,
+                     const void *from);
+
 extern const ti_op *const *const ti_all_ops[]; /* lists, by file; ends with NULL */
 const ti_op *ti_op_named(const char *name);    /* NULL: there is none */
 
@@ -155,6 +177,8 @@ const ti_op *ti_op_named(const char *name);    /* NULL: there is none */
 void ti_fused_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d, const ti_op *d_op,
                    int n_extra, tern_tensor *const *extra);
 void ti_composed_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d);
+/* The gradient of an op that has no X_d: that of its composition. */
+void ti_compose_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d);
 /* x as an output of an op of its own (a view). */
 tern_tensor *ti_alias(tern_ctx *ctx, tern_tensor *x);
 

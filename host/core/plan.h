@@ -93,6 +93,8 @@ const ti_plan *ti_last_plan(const tern_program *p);
 
 /* Passes. */
 tern_status ti_prune(ti_plan *p);
+tern_status ti_fuse(ti_plan *p);
+bool ti_same_arg(const ti_arg *a, const ti_arg *b); /* the same elements, or both absent */
 tern_status ti_schedule(ti_plan *p);
 tern_status ti_place(ti_plan *p);
 int ti_root_value(const ti_plan *p, int v, size_t *at);

@@ -58,6 +58,9 @@ struct tern_program {
 ti_plan *ti_trace(tern_program *prog, int n_in, const ti_meta *in);
 void ti_plan_free(ti_plan *p);
 void ti_line_free(ti_plan *p, ti_line *l);
+/* A line of the plan with absent operands; `where` and `back` are the context's. */
+tern_status ti_line_init(ti_plan *p, ti_line *l, const ti_op *op, const void *opts, int n_in,
+                         ti_choice *how);
 
 /* program.c */
 ti_plan *ti_plan_for(tern_program *prog, int n_in, const ti_meta *in);

@@ -8,7 +8,7 @@
 
 #include "core/program.h"
 
-static bool same_arg(const ti_arg *a, const ti_arg *b)
+bool ti_same_arg(const ti_arg *a, const ti_arg *b)
 {
     return a->value == b->value && (a->value < 0 || ti_same_meta(&a->m, &b->m));
 }
@@ -18,7 +18,7 @@ bool ti_same_line(const ti_line *a, const ti_line *b)
     if (a->op != b->op || a->n_in != b->n_in) return false;
     if (memcmp(a->opts, b->opts, a->op->opts_size) != 0) return false;
     for (int i = 0; i < a->n_in; i++)
-        if (!same_arg(&a->in[i], &b->in[i])) return false;
+        if (!ti_same_arg(&a->in[i], &b->in[i])) return false;
     for (int i = 0; i < a->op->n_out; i++)
         if ((a->out[i].value < 0) != (b->out[i].value < 0)) return false;
     return true;

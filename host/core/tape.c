@@ -503,3 +503,36 @@ void ti_composed_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
     if (n && n_to && !tern_grads(ctx, gd, n, at, gs, n_to, to))
         for (int i = 0; i < n_to; i++) d[which_in[i]] = gd[i];
 }
+
+/* The composition runs again on aliases of the inputs, and what is recorded leads on. */
+void ti_compose_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d)
+{
+    tern_ctx *ctx = c->ctx;
+    const int no_grad = ctx->no_grad;
+    tern_tensor *in[TI_FEW] = {0}, *y[TI_OUTS] = {0}, *ys[TI_OUTS], *gs[TI_OUTS];
+    tern_tensor *to[TI_FEW], *gd[TI_FEW];
+    int which[TI_FEW], n_y = 0, n_to = 0, k = 0;
+
+    ctx->no_grad = 0;
+    for (int i = 0; i < c->n_in; i++) {
+        if (!c->in[i]) continue;
+        in[i] = !c->wants[i] ? tern_detach(ctx, c->in[i]) : ti_alias(ctx, c->in[i]);
+        if (!c->wants[i]) continue;
+        which[n_to] = i;
+        to[n_to++] = in[i];
+    }
+    ti_call own = *c;
+    own.in = in;
+    const bool made = !ctx->error && !c->op->compose(&own, y);
+    ctx->no_grad = no_grad;
+    for (int i = 0; made && i < c->op->n_out; i++) {
+        if (c->op->out[i].kind != TI_DIFF) continue;
+        if (g[i] && y[k] && y[k]->node) {
+            ys[n_y] = y[k];
+            gs[n_y++] = g[i];
+        }
+        k++;
+    }
+    if (!made || !n_y || !n_to || tern_grads(ctx, gd, n_y, ys, gs, n_to, to)) return;
+    for (int i = 0; i < n_to; i++) d[which[i]] = gd[i];
+}

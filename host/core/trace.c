@@ -66,25 +66,30 @@ ti_storage *ti_traced_var(tern_ctx *ctx, tern_var *b)
     return b->traced;
 }
 
-/* A line with room for its inputs; the caller counts it once it is whole. */
-static ti_line *new_line(ti_plan *p, const ti_op *op, const void *opts, int n_in, ti_choice *how)
+tern_status ti_line_init(ti_plan *p, ti_line *l, const ti_op *op, const void *opts, int n_in,
+                         ti_choice *how)
 {
-    ti_line *room = ti_grow(p->ctx, p->line, p->n_line, &p->cap_line, sizeof *room), *l;
-
-    if (!room) return NULL;
-    p->line = room;
-    l = &room[p->n_line];
     *l = (ti_line){
         .op = op, .n_in = n_in, .i_scratch = -1, .where = p->ctx->where, .back = p->ctx->back};
     /* one piece of memory: the inputs, then the options */
     l->in = ti_alloc(p->ctx, (size_t)n_in * sizeof(ti_arg) + op->opts_size);
-    if (!l->in) return NULL;
+    if (!l->in) return p->ctx->error;
     l->opts = l->in + n_in;
     if (opts) memcpy(l->opts, opts, op->opts_size);
     for (int i = 0; i < TI_OUTS; i++) l->out[i].value = -1;
     l->how = how;
     how->refs++;
-    return l;
+    return TERN_OK;
+}
+
+/* A line with room for its inputs; the caller counts it once it is whole. */
+static ti_line *new_line(ti_plan *p, const ti_op *op, const void *opts, int n_in, ti_choice *how)
+{
+    ti_line *room = ti_grow(p->ctx, p->line, p->n_line, &p->cap_line, sizeof *room);
+
+    if (!room) return NULL;
+    p->line = room;
+    return ti_line_init(p, &room[p->n_line], op, opts, n_in, how) ? NULL : &room[p->n_line];
 }
 
 void ti_line_free(ti_plan *p, ti_line *l)
@@ -270,6 +275,10 @@ static tern_status passes(ti_plan *p)
     ti_log_plan(p, "traced", false);
     TI_TRY(ti_prune(p));
     ti_log_plan(p, "pruned", false);
+    if (!ti_listed(p->ctx->env.disable, "fuse")) {
+        TI_TRY(ti_fuse(p));
+        ti_log_plan(p, "fused", false);
+    }
     TI_TRY(ti_schedule(p));
     ti_log_plan(p, "scheduled", false);
     TI_TRY(ti_place(p));

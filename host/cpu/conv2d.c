@@ -7,7 +7,7 @@
 #include <math.h>
 
 #include "cpu/fast.h"
-#include "cpu/simd/layers.h"
+#include "cpu/simd/norms.h"
 
 /* What differs between the plain and the fused ops. */
 typedef struct {
@@ -319,7 +319,7 @@ static void sum_some(void *arg, int64_t from, int64_t to, int i_worker)
 
     (void)i_worker;
     for (int64_t j = 0; j < o->k; j++) sum[j] = 0;
-    ti_layers_for(ti_cpu_simd(o->w->device)->name)->sums(to - from, o->k, o->h + from * o->k, sum);
+    ti_norms_for(ti_cpu_simd(o->w->device)->name)->sums(to - from, o->k, o->h + from * o->k, sum);
 }
 
 static void run_db(const ti_work *w, const float *h, double *sums)

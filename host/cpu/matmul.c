@@ -8,7 +8,7 @@
 #include <math.h>
 
 #include "cpu/fast.h"
-#include "cpu/simd/layers.h"
+#include "cpu/simd/norms.h"
 
 static size_t gemm_scratch(const ti_work *w, const ti_gemm *g, int n_threads)
 {
@@ -312,7 +312,7 @@ static void column_sums(const ti_work *w, const adjoint *a, const char *h, doubl
 
     for (int64_t j = 0; j < a->m; j++) sum[j] = 0;
     if (!wide)
-        ti_layers_for(ti_cpu_simd(w->device)->name)
+        ti_norms_for(ti_cpu_simd(w->device)->name)
             ->sums(rows, a->m, (const float *)(const void *)h, sum);
     for (int64_t i = 0; wide && i < rows * a->m; i++)
         sum[i % a->m] += ((const double *)(const void *)h)[i];

@@ -167,6 +167,23 @@ static const ti_sample act_d_samples[] = {
     TI_SAMPLES_END,
 };
 
+/* A layer and its activation behind it, whose slope is one of the result. */
+#define BEHIND(act)                                                                                \
+    {                                                                                              \
+        .forward = "z = conv2d_act x w b act=none; y = " act " z",                                 \
+        .made = "y = conv2d_act x w b act=" act, .backward = {                                     \
+            {"q = " act "_d y g; dx, dw, db = conv2d_act_d x w b q -",                             \
+             "dx, dw, db = conv2d_act_d x w b g y act=" act}                                       \
+        }                                                                                          \
+    }
+static const ti_fusion fusions[] = {
+    BEHIND("relu"),
+    BEHIND("tanh"),
+    BEHIND("sigmoid"),
+    {.forward = "z = conv2d x w; y = relu z", .made = "y = conv2d_act x w - act=relu"},
+    {.forward = NULL},
+};
+
 static const ti_op conv2d_act = {
     .name = "conv2d_act",
     .n_in = 3,
@@ -183,6 +200,7 @@ static const ti_op conv2d_act = {
     .compose = act_compose,
     .bound = act_bound,
     .samples = act_samples,
+    .fusions = fusions,
     .flops = act_flops,
 };
 static const ti_op conv2d_act_d = {

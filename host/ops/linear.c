@@ -143,6 +143,18 @@ static const ti_sample linear_d_samples[] = {
     TI_SAMPLES_END,
 };
 
+/* A layer and its activation behind it, whose slope is one of the result. */
+#define BEHIND(act)                                                                                \
+    {                                                                                              \
+        .forward = "z = linear_act x w b act=none; y = " act " z",                                 \
+        .made = "y = linear_act x w b act=" act, .backward = {                                     \
+            {"q = " act "_d y g; dx, dw, db = linear_act_d x w b q -",                             \
+             "dx, dw, db = linear_act_d x w b g y act=" act}                                       \
+        }                                                                                          \
+    }
+static const ti_fusion fusions[] = {
+    BEHIND("relu"), BEHIND("tanh"), BEHIND("sigmoid"), {.forward = NULL}};
+
 static const ti_op linear_act = {
     .name = "linear_act",
     .n_in = 3,
@@ -159,6 +171,7 @@ static const ti_op linear_act = {
     .compose = linear_compose,
     .bound = linear_bound,
     .samples = linear_samples,
+    .fusions = fusions,
     .flops = linear_flops,
 };
 static const ti_op linear_act_d = {

@@ -1,6 +1,8 @@
 /*
  * norm.c - batch normalisation, training and evaluation.
  */
+#include "ops/norm.h"
+
 #include "ops/common.h"
 
 static const ti_field norm_fields[] = {
@@ -22,50 +24,20 @@ static tern_tensor *sum_of(tern_ctx *ctx, tern_tensor *t, tern_shape x)
 {
     return tern_sum(ctx, t, &(tern_reduce_opts){.axes = other_axes(x)});
 }
-static double values_per_channel(tern_shape x)
-{
-    double n = 1;
-
-    for (int a = 0; a < x.rank; a++) n *= a == 1 ? 1 : (double)x.dim[a];
-    return n;
-}
 
 /* x and, where present, the [C] inputs of both ops; the options. */
 static tern_status check_inputs(const ti_call *c, int n)
 {
     const tern_batch_norm_opts *o = c->opts;
 
-    TI_TRY(ti_need_types(c, 0, TI_FLOATS));
-    TI_TRY(ti_same_types(c, (1u << n) - 1));
-    TI_TRY(ti_need_rank(c, 0, 2, TERN_RANK));
-    for (int i = 1; i < n; i++) {
-        if (!c->in[i]) continue;
-        TI_TRY(ti_need_rank(c, i, 1, 1));
-        if (c->in[i]->m.shape.dim[0] != c->in[0]->m.shape.dim[1]) return ti_misfit(c, 0, i);
-    }
-    if (!(o->eps >= 0))
-        return ti_fail(c->ctx, TERN_E_ARGUMENT, "%s: eps %g < 0", c->op->name, o->eps);
-    if (!(o->momentum >= 0 && o->momentum <= 1))
-        return ti_fail(c->ctx, TERN_E_ARGUMENT, "%s: momentum %g is not in 0 … 1", c->op->name,
-                       o->momentum);
-    return TERN_OK;
-}
-
-static tern_status check_count(const ti_call *c)
-{
-    const double n = values_per_channel(c->in[0]->m.shape);
-    char text[160];
-
-    if (n >= 2 || c->in[0]->m.shape.dim[1] == 0) return TERN_OK;
-    return ti_fail(c->ctx, TERN_E_SHAPE, "%s: x %s has %g values per channel; a variance needs two",
-                   c->op->name, tern_shape_text(text, c->in[0]->m.shape), n);
+    return ti_norm_check(c, ((1u << n) - 1) & ~1u, o->eps, o->momentum);
 }
 
 /* batch_norm: y, new_mean, new_var; hints: the batch's mean and 1/deviation. */
 static tern_status norm_shape(ti_call *c)
 {
     TI_TRY(check_inputs(c, 5));
-    TI_TRY(check_count(c));
+    TI_TRY(ti_norm_count(c));
     c->meta[0] = ti_channels_last_meta(c->in[0]->m.type, c->in[0]->m.shape);
     for (int i = 1; i < 5; i++)
         c->meta[i] = ti_packed_meta(c->in[0]->m.type, TI_SHAPE(c->in[0]->m.shape.dim[1]));
@@ -127,7 +99,7 @@ static tern_tensor *norm_bound(const ti_call *c, int i_out, double L)
     tern_ctx *ctx = c->ctx;
     const stats t = stats_of(c, L);
     const double m = ((const tern_batch_norm_opts *)c->opts)->momentum;
-    const double n = values_per_channel(t.s), unbias = n / (n - 1);
+    const double n = ti_norm_values(t.s), unbias = n / (n - 1);
     const tern_shape flat = TI_SHAPE(t.s.dim[1]);
 
     if (i_out == 0) { /* |gamma| inv z_err + |y - beta| (r + 2) + |y| */
@@ -151,7 +123,7 @@ static tern_tensor *norm_bound(const ti_call *c, int i_out, double L)
 static tern_status norm_d_shape(ti_call *c)
 {
     TI_TRY(check_inputs(c, 5));
-    TI_TRY(check_count(c));
+    TI_TRY(ti_norm_count(c));
     TI_TRY(ti_same_types(c, 0xff));
     if (!tern_same_shape(c->in[0]->m.shape, c->in[5]->m.shape)) return ti_misfit(c, 0, 5);
     for (int i = 6; i < 8; i++) {
@@ -174,7 +146,7 @@ static tern_tensor *norm_d_bound(const ti_call *c, int i_out, double L)
 {
     tern_ctx *ctx = c->ctx;
     const stats t = stats_of(c, L);
-    const double e = ti_sum_error(L), n = values_per_channel(t.s);
+    const double e = ti_sum_error(L), n = ti_norm_values(t.s);
     const tern_reduce_opts over = {.axes = other_axes(t.s), .keep = 1};
     tern_tensor *g = c->in[5], *g_abs = tern_abs(ctx, g);
     tern_tensor *h = tern_mul(ctx, t.z, t.inv), *gh = tern_mul(ctx, g, h);

@@ -87,6 +87,16 @@ TERN_API tern_tensor *tern_batch_norm(tern_ctx *ctx, tern_tensor **new_mean, ter
 TERN_API tern_tensor *tern_batch_norm_eval(tern_ctx *ctx, tern_tensor *x, tern_tensor *gamma,
                                            tern_tensor *beta, tern_tensor *mean, tern_tensor *var,
                                            const tern_batch_norm_opts *opts);
+typedef struct tern_bn_add_act_opts {
+    int has_eps, has_momentum;
+    double eps, momentum; /* as of tern_batch_norm_opts */
+    int act;              /* TERN_ACT_NONE or TERN_RELU */
+} tern_bn_add_act_opts;
+/* act(batch_norm(x) + r) in one pass; r of x's shape, or NULL. */
+TERN_API tern_tensor *tern_bn_add_act(tern_ctx *ctx, tern_tensor **new_mean, tern_tensor **new_var,
+                                      tern_tensor *x, tern_tensor *gamma, tern_tensor *beta,
+                                      tern_tensor *r, tern_tensor *mean, tern_tensor *var,
+                                      const tern_bn_add_act_opts *opts);
 typedef struct tern_layer_norm_opts {
     int axes; /* how many trailing axes; 0 means 1 */
     int has_eps;

@@ -83,6 +83,39 @@ static void batch_norm_d(const ti_work *w, ti_vec in, ti_vec out)
     }
 }
 
+/* x gamma beta r mean var */
+static void bn_add_act(const ti_work *w, ti_vec in, ti_vec out)
+{
+    const tern_bn_add_act_opts *o = w->opts;
+    const tern_batch_norm_opts norm = {1, 1, o->eps, o->momentum};
+    double *const own[] = {in[0], in[1], in[2], in[4], in[5]};
+    ti_work v = *w;
+
+    v.opts = &norm;
+    batch_norm(&v, own, out);
+    for (int64_t i = 0; out[0] && i < w->in[0].count; i++) {
+        const double y = out[0][i] + (in[3] ? in[3][i] : 0);
+        out[0][i] = o->act == TERN_RELU && y <= 0 ? 0 : y;
+    }
+}
+
+/* x gamma beta g g2 y [mean inv]; q in the place of g, where batch_norm_d reads it */
+static void bn_add_act_d(const ti_work *w, ti_vec in, ti_vec out)
+{
+    const tern_bn_add_act_opts *o = w->opts;
+    const tern_batch_norm_opts norm = {1, 1, o->eps, o->momentum};
+    double *const own[] = {in[0], in[1], in[2], NULL, NULL, in[3]};
+    ti_work v = *w;
+
+    for (int64_t i = 0; i < w->in[0].count; i++) {
+        if (in[4]) in[3][i] += in[4][i];
+        if (o->act == TERN_RELU && !(in[5][i] > 0)) in[3][i] = 0;
+        if (out[3]) out[3][i] = in[3][i];
+    }
+    v.opts = &norm;
+    batch_norm_d(&v, own, out);
+}
+
 static void batch_norm_eval(const ti_work *w, ti_vec in, ti_vec out)
 {
     const planes p = planes_of(&w->in[0]);
@@ -169,6 +202,8 @@ const ti_row ti_ref_norm[] = {
     {.op = "batch_norm", .impl = "ref", .body = batch_norm, .chain = batch_chain},
     {.op = "batch_norm_d", .impl = "ref", .body = batch_norm_d, .chain = batch_chain},
     {.op = "batch_norm_eval", .impl = "ref", .body = batch_norm_eval},
+    {.op = "bn_add_act", .impl = "ref", .body = bn_add_act, .chain = batch_chain},
+    {.op = "bn_add_act_d", .impl = "ref", .body = bn_add_act_d, .chain = batch_chain},
     {.op = "layer_norm", .impl = "ref", .body = layer_norm, .chain = layer_chain},
     {.op = "layer_norm_d", .impl = "ref", .body = layer_norm_d, .chain = layer_chain},
     {.op = NULL},

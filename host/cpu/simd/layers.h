@@ -1,5 +1,5 @@
 /*
- * layers.h - inner loops of pools, batch norms, updates and random numbers, compiled once for each
+ * layers.h - inner loops of pools, layer norms, updates and random numbers, compiled once for each
  * instruction set. All f32, channels innermost and next to each other.
  *
  *  - Nothing depends on threads; an element or a channel is a function of its own operands.
@@ -47,23 +47,6 @@ typedef struct ti_layers {
     /* y = scale · sum of the window; dx += scale · g in it */
     void (*avg_window)(int64_t n, const ti_window *o, const float *x, float scale, float *y);
     void (*avg_window_back)(int64_t n, const ti_window *o, const float *g, float scale, float *dx);
-
-    /* sum += x over the pixels */
-    void (*sums)(int64_t pixels, int64_t n, const float *x, double *sum);
-    /* sum += x - pivot, squares += (x - pivot)^2; n channels, `pixels` of them. With one of the
-     * values as the pivot nothing cancels that double could not bear. */
-    void (*moments)(int64_t pixels, int64_t n, const float *x, const double *pivot, double *sum,
-                    double *squares);
-    /* y = (x - mean) gain + beta */
-    void (*normalise)(int64_t pixels, int64_t n, const float *x, const float *mean,
-                      const float *gain, const float *beta, float *y);
-    /* sum_g += g, sum_gz += g (x - mean) */
-    void (*moments_back)(int64_t pixels, int64_t n, const float *x, const float *g,
-                         const float *mean, double *sum_g, double *sum_gz);
-    /* dx = gain (g - mean_g - (x - mean) slope) */
-    void (*normalise_back)(int64_t pixels, int64_t n, const float *x, const float *g,
-                           const float *mean, const float *gain, const float *mean_g,
-                           const float *slope, float *dx);
 
     /* One group of a layer norm, statistics given: y = (x - mean) inv gamma + beta; gamma and beta
      * may be NULL. Sums of q = g gamma and of q z; dx = inv (q - mean_q - z slope). */
