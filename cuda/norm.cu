@@ -312,12 +312,16 @@ static double chain(const ti_work *w)
                  TI_ROW_MAJOR,     g_,           TI_ROW_MAJOR, TI_ROW_MAJOR},                      \
         .scratch = scratch_, .run = name, .chain = chain_, .numbers = TI_REORDERED                 \
     }
+/* An element is read before it is written, by the same thread. */
+static int on_fourth(int i_out) { return i_out == 0 || i_out == 3 ? 3 : -1; }
+
 #define FUSED(name, fourth, fifth)                                                                 \
     {                                                                                              \
         .op = #name, .impl = "pieces", .cost = ti_moved_cost,                                      \
         .want = {TI_CHANNELS_LAST, TI_ROW_MAJOR, TI_ROW_MAJOR, TI_CHANNELS_LAST,                   \
                  fourth,           fifth,        TI_ROW_MAJOR, TI_ROW_MAJOR},                      \
-        .scratch = scratch, .run = name, .chain = chain, .numbers = TI_REORDERED                   \
+        .may_alias = on_fourth, .scratch = scratch, .run = name, .chain = chain,                   \
+        .numbers = TI_REORDERED                                                                    \
     }
 TI_KERNELS(ti_cuda_norm) = {
     ROW(batch_norm, TI_ANY_LAYOUT, scratch, chain),
