@@ -8,28 +8,62 @@
  */
 #include "backend.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #ifdef TI_SIMT
+#include "control.h"
 static const char backend_name[] = "simt";
+static const size_t stage_bytes = (size_t)64 << 10; /* small, so that tests copy in many parts */
 #else
 static const char backend_name[] = "cuda";
+static const size_t stage_bytes = (size_t)4 << 20;
 #endif
 
 enum { WHY = 200, OLDEST = 75 };
-static const size_t stage_bytes = (size_t)4 << 20;
+
+/* Errors that a launch itself gives; all others are of something earlier. */
+static bool is_of_launch(cudaError_t e)
+{
+    return e == cudaErrorInvalidConfiguration || e == cudaErrorInvalidValue ||
+           e == cudaErrorLaunchOutOfResources || e == cudaErrorNoKernelImageForDevice ||
+           e == cudaErrorInvalidDeviceFunction;
+}
 
 void ti_cuda_check(ti_device *d, cudaError_t e, const char *what)
 {
+    int n = 0;
+
     if (d->capturing) {
         ti_cuda_spoil(d, e);
         return;
     }
     if (e == cudaSuccess || d->failed[0]) return;
-    snprintf(d->failed, sizeof d->failed, "%.100s (%.40s), noticed in %.40s", cudaGetErrorString(e),
-             cudaGetErrorName(e), what);
+    n = snprintf(d->failed, sizeof d->failed, "%.100s (%.40s), ", cudaGetErrorString(e),
+                 cudaGetErrorName(e));
+    if (d->n_recent == 1) what = d->recent[0];
+    if (d->n_recent <= 1 || is_of_launch(e)) {
+        snprintf(d->failed + n, sizeof d->failed - (size_t)n, "in %.60s", what);
+        return;
+    }
+    n += snprintf(d->failed + n, sizeof d->failed - (size_t)n,
+                  "noticed in %.40s, after (TERN_CHECK=sync tells which)", what);
+    for (unsigned k = 0; k < TI_RECENT && k < d->n_recent; k++)
+        n += snprintf(d->failed + n, sizeof d->failed - (size_t)n, "%s%.20s", k ? ", " : " ",
+                      d->recent[(d->n_recent - 1 - k) % TI_RECENT]);
+}
+
+void ti_cuda_launched(ti_device *d, const char *op)
+{
+    if (d->capturing) { /* nothing runs */
+        ti_cuda_check(d, cudaGetLastError(), op);
+        return;
+    }
+    if (!d->n_recent || d->recent[(d->n_recent - 1) % TI_RECENT] != op)
+        d->recent[d->n_recent++ % TI_RECENT] = op;
+    ti_cuda_check(d, cudaGetLastError(), op);
 }
 
 /* ---- Opening ---- */
@@ -105,6 +139,24 @@ static bool look_at(ti_device *d, char *why)
     return false;
 }
 
+/* Contexts by device. A kernel's fault spoils what the whole process has on a device; when the last
+ * context there has closed, the next one starts anew. */
+enum { MOST_DEVICES = 64 };
+static pthread_mutex_t count_lock = PTHREAD_MUTEX_INITIALIZER;
+static int n_contexts[MOST_DEVICES];
+
+static void count_context(ti_device *d, int change)
+{
+    if (d->index >= MOST_DEVICES) return;
+    pthread_mutex_lock(&count_lock);
+    n_contexts[d->index] += change;
+    if (change < 0 && n_contexts[d->index] == 0 && d->failed[0] &&
+        cudaStreamQuery(cudaStreamLegacy) != cudaSuccess)
+        (void)cudaDeviceReset();
+    (void)cudaGetLastError();
+    pthread_mutex_unlock(&count_lock);
+}
+
 static void cuda_close(ti_device *d)
 {
     (void)cudaSetDevice(d->index);
@@ -117,6 +169,7 @@ static void cuda_close(ti_device *d)
     if (d->fault) (void)cudaFree(d->fault);
     if (d->stream) (void)cudaStreamDestroy(d->stream);
     (void)cudaGetLastError();
+    if (d->counted) count_context(d, -1);
     free(d);
 }
 
@@ -133,6 +186,8 @@ static ti_device *cuda_open(const char *name, int n_threads, const char *disable
     }
     d->index = index;
     d->n_threads = n_threads;
+    count_context(d, 1);
+    d->counted = true;
     if (look_at(d, why) && open_stream(d, why)) return d;
     cuda_close(d);
     return NULL;
@@ -145,9 +200,12 @@ static void *cuda_alloc(void *user, size_t bytes)
     ti_device *d = user;
     void *p = NULL;
 
-    if (d->failed[0] || cudaSetDevice(d->index) != cudaSuccess) return NULL;
-    if (cudaMalloc(&p, bytes) == cudaSuccess) return p;
+    if (d->failed[0]) return NULL;
+    cudaError_t e = cudaSetDevice(d->index);
+    if (e == cudaSuccess && (e = cudaMalloc(&p, bytes)) == cudaSuccess) return p;
     (void)cudaGetLastError(); /* else the next launch reports it */
+    /* It may be a kernel's fault that shows here. */
+    if (e != cudaErrorMemoryAllocation) ti_cuda_check(d, e, "allocation");
     return NULL;
 }
 
@@ -162,7 +220,25 @@ static void cuda_free(void *user, void *p, size_t bytes)
     ti_cuda_check(d, cudaFree(p), "free");
 }
 
-static ti_memory cuda_memory(ti_device *d) { return (ti_memory){cuda_alloc, cuda_free, d}; }
+#ifdef TI_SIMT
+/* The emulator then watches each block of the pool by itself. */
+static void simt_block(void *user, void *p, size_t bytes, bool live)
+{
+    simt_mark(p, bytes, live, ((ti_device *)user)->stream);
+}
+#endif
+
+static ti_memory cuda_memory(ti_device *d)
+{
+    return (ti_memory){
+        .alloc = cuda_alloc,
+        .free = cuda_free,
+#ifdef TI_SIMT
+        .mark = simt_block,
+#endif
+        .user = d,
+    };
+}
 
 /* ---- Copies ---- */
 
@@ -245,18 +321,25 @@ static void cuda_zero(ti_device *d, void *to, size_t bytes)
 static const char *cuda_sync(ti_device *d)
 {
     (void)cudaSetDevice(d->index);
-    if (!d->failed[0])
-        ti_cuda_check(d, cudaStreamSynchronize(d->stream), d->last_op ? d->last_op : "opening");
+    if (!d->failed[0]) ti_cuda_check(d, cudaStreamSynchronize(d->stream), "wait");
+    d->n_recent = 0;
     return d->failed[0] ? d->failed : NULL;
 }
 
+static bool cuda_broken(const ti_device *d) { return d->failed[0] != 0; }
+
 static void cuda_fault(ti_device *d, ti_fault *fault)
 {
-    ti_fault raised = {0};
+    ti_cuda_fault raised = {0};
 
     cuda_download(d, &raised, d->fault, sizeof raised);
-    if (!raised.raised || d->failed[0]) return;
-    if (!fault->raised) *fault = raised;
+    if (!raised.call || d->failed[0]) return;
+    if (!fault->raised)
+        *fault = (ti_fault){.raised = 1,
+                            .at = (int64_t)(~raised.low >> 32),
+                            .value = (int64_t)(~raised.high << 32 | (~raised.low & 0xffffffffu)),
+                            .limit = raised.limit,
+                            .op = raised.op};
     cuda_zero(d, d->fault, sizeof raised);
 }
 
@@ -286,6 +369,7 @@ static const ti_backend backend = {
     .copy = cuda_copy,
     .zero = cuda_zero,
     .sync = cuda_sync,
+    .broken = cuda_broken,
     .fault = cuda_fault,
     .capture_begin = ti_cuda_capture_begin,
     .capture_spoilt = ti_cuda_capture_spoilt,

@@ -12,26 +12,39 @@ extern "C" {
 
 #include "core/row.h"
 
-enum { TI_STAGES = 2 };
+enum { TI_STAGES = 2, TI_RECENT = 8 };
+
+/* What kernels raise, in device memory, all zero at first: the first call that found a wrong index,
+ * in the stream's order, and of its complaints the one about the first place, whatever the blocks'
+ * order. Either key is the complement of place << 32 | half of the value, so that the greatest is
+ * that of the first place. (From place 2^32 - 1 on, all places count as that one.) */
+typedef struct {
+    unsigned long long call, low, high;
+    int64_t limit;
+    const char *op; /* its name at the host's address */
+} ti_cuda_fault;
 
 /* What is read late: a flag, and whether a kernel has raised something. */
 typedef struct {
     float x;
-    int raised;
+    unsigned long long raised; /* a call, or 0 */
 } ti_cuda_noted_t;
 
 struct ti_device {
     int index, n_threads, n_processors;
     cudaStream_t stream, ahead; /* ahead: batches only, see stage.c */
-    ti_fault *fault; /* device memory: what kernels raise, the op's name by the host's address */
+    ti_cuda_fault *fault;
+    unsigned long long n_calls; /* that take indices */
     struct {
         char *data; /* pinned */
         cudaEvent_t done;
     } stage[TI_STAGES];
     int next_stage;
-    const char *last_op; /* launched last; a late fault is its or an earlier one's */
+    const char *recent[TI_RECENT]; /* ops launched since the last wait: a late fault is of one */
+    unsigned n_recent;
+    bool counted;
     char isa[16];
-    char failed[200]; /* the first failure of the device: it stays */
+    char failed[400]; /* the first failure of the device: it stays */
     bool capturing;
     char spoilt[200]; /* of the capture that goes on: what failed first, or "" */
     struct {
@@ -42,6 +55,8 @@ struct ti_device {
 
 /* Notes e as the device's failure unless there is one already; `what` was being done. */
 void ti_cuda_check(ti_device *d, cudaError_t e, const char *what);
+/* After the launches of an op. */
+void ti_cuda_launched(ti_device *d, const char *op);
 
 /* capture.c: the same for a capture, and the table's entries. */
 void ti_cuda_spoil(ti_device *d, cudaError_t e);

@@ -68,8 +68,9 @@ size_t ti_cuda_graph_size(const ti_graph *g) { return g->n_nodes; }
 void ti_cuda_graph_run(ti_device *d, const ti_graph *g)
 {
     (void)cudaSetDevice(d->index);
-    d->last_op = "a captured step";
-    if (!d->failed[0]) ti_cuda_check(d, cudaGraphLaunch(g->exec, d->stream), d->last_op);
+    if (d->failed[0]) return;
+    ti_cuda_check(d, cudaGraphLaunch(g->exec, d->stream), "a captured step");
+    ti_cuda_launched(d, "a captured step (TERN_CHECK=sync names the operation)");
 }
 
 void ti_cuda_graph_free(ti_device *d, ti_graph *g)

@@ -11,7 +11,7 @@
 
 template <class T>
 static __global__ void move_kernel(const ti_nest e, T *y, const T *x, const float *skip,
-                                   const ti_fault *fault)
+                                   const ti_cuda_fault *fault)
 {
     if (fault && ti_stopped(skip, fault)) return;
     ti_each(e, y, x, [](T v) { return v; });
@@ -21,7 +21,7 @@ static __global__ void move_kernel(const ti_nest e, T *y, const T *x, const floa
 static void move(const ti_work *w, const ti_view *y, const ti_view *x, bool predicated)
 {
     const ti_nest e = ti_nest_of(y, x, NULL, NULL);
-    const ti_fault *fault = predicated ? w->device->fault : NULL;
+    const ti_cuda_fault *fault = predicated ? w->device->fault : NULL;
     const float *skip = predicated ? w->skip : NULL;
     const unsigned grid = ti_grid(e.vector ? (e.count + 3) / 4 : e.count);
     const cudaStream_t stream = ti_cuda_stream(w);

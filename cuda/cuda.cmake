@@ -59,7 +59,8 @@ else()
   target_include_directories(tern_cuda PRIVATE include host cuda ${CUDAToolkit_INCLUDE_DIRS})
   target_compile_definitions(tern_cuda PRIVATE _GNU_SOURCE TI_CORE_HASH="${core_hash}")
   target_link_libraries(tern_cuda PRIVATE CUDA::cudart_static m)
-  target_link_options(tern_cuda PRIVATE -Wl,--exclude-libs,ALL -Wl,--no-undefined
+  # nodelete: the CUDA runtime in it is not made to be unloaded and loaded again.
+  target_link_options(tern_cuda PRIVATE -Wl,--exclude-libs,ALL -Wl,--no-undefined -Wl,-z,nodelete
     -Wl,--version-script=${PROJECT_SOURCE_DIR}/cuda/plugin.map)
   install(TARGETS tern_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT cuda)
 endif()

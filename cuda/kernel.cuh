@@ -26,11 +26,7 @@ static inline cudaStream_t ti_cuda_stream(const ti_work *w)
 }
 
 /* After each launch: a bad one is noted. */
-static inline void ti_launched(const ti_work *w)
-{
-    w->device->last_op = w->op->name;
-    ti_cuda_check(w->device, cudaGetLastError(), w->op->name);
-}
+static inline void ti_launched(const ti_work *w) { ti_cuda_launched(w->device, w->op->name); }
 
 static inline bool ti_is(const ti_view &v, tern_type type) { return v.m.type == type; }
 
@@ -63,35 +59,43 @@ static inline double ti_moved(const ti_work *w)
 }
 static inline double ti_moved_cost(const ti_work *w) { return ti_bytes_cost(ti_moved(w)); }
 
-/* Raises the fault unless one is raised. op: the host's address of its name. */
-static inline __device__ void ti_raise_on(ti_fault *fault, const char *op, int64_t value,
-                                          int64_t limit)
-{
-    if (atomicExch(&fault->raised, 1) == 0) {
-        fault->value = value;
-        fault->limit = limit;
-        fault->op = op;
-    }
-}
-
 /* Whether a predicated row must leave everything as it is: the flag, or an index found wrong. */
-static inline __device__ bool ti_stopped(const float *skip, const ti_fault *fault)
+static inline __device__ bool ti_stopped(const float *skip, const ti_cuda_fault *fault)
 {
-    return (skip && *skip != 0.0f) || fault->raised;
+    return (skip && *skip != 0.0f) || fault->call != 0;
 }
 
 /* An index of type i64 or i32; -1, and a fault, where it is not in 0 ... limit-1. */
 typedef struct {
     const void *data;
     bool wide;
-    ti_fault *fault;
+    ti_cuda_fault *fault;
+    unsigned long long call;
     const char *op;
 } ti_indices;
 
 static inline ti_indices ti_indices_of(const ti_work *w, const ti_view &v)
 {
-    return ti_indices{v.data, v.m.type == TERN_I64, w->device->fault, w->op->name};
+    return ti_indices{v.data, v.m.type == TERN_I64, w->device->fault, ++w->device->n_calls,
+                      w->op->name};
 }
+
+/* Element `at` of x is `value`, which is not in 0 ... limit-1. */
+static inline __device__ void ti_raise_on(const ti_indices &x, int64_t at, int64_t value,
+                                          int64_t limit)
+{
+    const unsigned long long first = atomicCAS(&x.fault->call, 0ull, x.call);
+    const unsigned long long place = at < 0xffffffffll ? (unsigned long long)at : 0xffffffffull;
+
+    if (first != 0 && first != x.call) return; /* an earlier call has found one */
+    if (first == 0) {
+        x.fault->limit = limit;
+        x.fault->op = x.op;
+    }
+    atomicMax(&x.fault->low, ~(place << 32 | ((unsigned long long)value & 0xffffffffull)));
+    atomicMax(&x.fault->high, ~(place << 32 | (unsigned long long)value >> 32));
+}
+
 static inline __device__ int64_t ti_index(const ti_indices &x, int64_t i)
 {
     return x.wide ? ((const int64_t *)x.data)[i] : ((const int32_t *)x.data)[i];
@@ -101,7 +105,7 @@ static inline __device__ int64_t ti_checked(const ti_indices &x, int64_t i, int6
     const int64_t at = ti_index(x, i);
 
     if (at >= 0 && at < limit) return at;
-    ti_raise_on(x.fault, x.op, at, limit);
+    ti_raise_on(x, i, at, limit);
     return -1;
 }
 

@@ -80,7 +80,7 @@ void ti_cuda_note(ti_device *d, int i, const float *from)
     ti_cuda_check(d, cudaMemcpyAsync(&to->x, from, sizeof to->x, cudaMemcpyDeviceToHost, d->stream),
                   note);
     ti_cuda_check(d,
-                  cudaMemcpyAsync(&to->raised, &d->fault->raised, sizeof to->raised,
+                  cudaMemcpyAsync(&to->raised, &d->fault->call, sizeof to->raised,
                                   cudaMemcpyDeviceToHost, d->stream),
                   note);
     ti_cuda_check(d, cudaEventRecord(d->note[i].done, d->stream), note);
@@ -90,8 +90,7 @@ void ti_cuda_note(ti_device *d, int i, const float *from)
 float ti_cuda_noted(ti_device *d, int i)
 {
     (void)cudaSetDevice(d->index);
-    if (!d->failed[0])
-        ti_cuda_check(d, cudaEventSynchronize(d->note[i].done), d->last_op ? d->last_op : note);
+    if (!d->failed[0]) ti_cuda_check(d, cudaEventSynchronize(d->note[i].done), note);
     return d->failed[0] || d->note[i].to->raised ? NAN : d->note[i].to->x;
 }
 

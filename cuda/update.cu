@@ -130,8 +130,9 @@ template <int n> static inline __device__ void places(const ti_nest &e, int64_t 
 
 template <class T>
 static __global__ void sgd_kernel(const ti_nest e, const tern_sgd_update_opts o, const number lr_,
-                                  const number scale_, const float *skip, const ti_fault *fault,
-                                  T *new_p, const T *p_, const T *g_, T *new_m, const T *m_)
+                                  const number scale_, const float *skip,
+                                  const ti_cuda_fault *fault, T *new_p, const T *p_, const T *g_,
+                                  T *new_m, const T *m_)
 {
     if (ti_stopped(skip, fault)) return;
     const T lr = T(value_of(lr_, 0)), scale = T(value_of(scale_, 1)), decay = T(o.decay);
@@ -184,7 +185,7 @@ template <class T> struct moments {
 template <class T>
 static __global__ void adam_kernel(const ti_nest e, const tern_adam_update_opts o, const number lr_,
                                    const number t_, const number scale_, const float *skip,
-                                   const ti_fault *fault, const moments<T> a)
+                                   const ti_cuda_fault *fault, const moments<T> a)
 {
     TI_SHARED(double, fix, [3]); /* the rate, what v is multiplied with, what is kept of p */
 

@@ -31,7 +31,7 @@ static tern_status attempt(tern_ctx *ctx, const ti_op *op, const ti_sample *s, t
 static void one_sample(const ti_op *op, const ti_sample *s, void *user)
 {
     const bool strided = *(const bool *)user;
-    tern_ctx *ctx = tc_open("cpu");
+    tern_ctx *ctx = tc_open(tc_device());
     tern_tensor *in[TI_FEW];
     char name[120];
     tern_status status;

@@ -237,7 +237,7 @@ Test(bench, calls_of_all_samples)
 
 Test(bench, calls_when_memory_fails)
 {
-    tern_ctx *ctx = tc_open("cpu");
+    tern_ctx *ctx = tc_open(tc_device());
     tern_tensor *in[2];
     tern_call *k = NULL;
     int n = 0;

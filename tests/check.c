@@ -28,6 +28,13 @@ bool tc_has(const char *device)
     return there;
 }
 
+const char *tc_device(void)
+{
+    const char *name = getenv("TC_DEVICE");
+
+    return name && *name ? name : "cpu";
+}
+
 tern_ctx *tc_open(const char *device)
 {
     tern_ctx *ctx = NULL;

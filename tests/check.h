@@ -12,6 +12,8 @@ extern const char *const tc_devices[];
 /* Whether a device can be opened. If not the test is skipped, which is said, with the reason; with
  * TERN_REQUIRE_GPU=1 a missing "cuda" fails it. */
 bool tc_has(const char *device);
+/* "cpu", or what TC_DEVICE names: loops over failures run on other devices, too. */
+const char *tc_device(void);
 /* A context that opened, or the test fails. */
 tern_ctx *tc_open(const char *device);
 /* Closes it; the test fails if anything was still held. */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "emulator.h"
 
 typedef struct {
     tern_ctx *ctx;
@@ -229,6 +230,7 @@ static void check_all(const char *device, bool strided)
     tc_each_sample(one_sample, &p);
     cr_log_info("%ld first and %ld second derivatives", p.n_first, p.n_second);
     cr_expect(p.n_first > 50 && p.n_second > 50);
+    if (strcmp(device, "simt") == 0) tc_clean(p.ctx, 100000);
     tc_close(p.ctx);
 }
 

@@ -476,7 +476,7 @@ static bool load_alone(tern_ctx *ctx)
     tern_ctx *inner = NULL;
 
     (void)ctx;
-    cr_assert(tern_open(&inner, "cpu") == TERN_OK);
+    cr_assert(tern_open(&inner, tc_device()) == TERN_OK);
     const bool ok = load(inner);
     cr_expect(tern_close(inner) == TERN_OK);
     return ok;
@@ -491,7 +491,7 @@ Test(loader, every_allocation_may_fail)
     for (n = 0; failed; n++) {
         failed = false;
         for (int all = 0; all < 2; all++) {
-            tern_ctx *ctx = tc_open("cpu");
+            tern_ctx *ctx = tc_open(tc_device());
             ti_fail_allocation(ctx, n, all);
             if (!load(ctx)) {
                 failed = true;

@@ -187,7 +187,7 @@ Test(nn, trees)
 /* Every allocation fails once; then it works, and the values are those of an untroubled tree. */
 Test(nn, finishing_can_be_retried)
 {
-    tern_ctx *ctx = tc_open("cpu"), *calm = tc_open("cpu");
+    tern_ctx *ctx = tc_open(tc_device()), *calm = tc_open(tc_device());
     tern_module *right = small_net(calm);
     long n = 0;
     bool failed = true;
@@ -219,7 +219,7 @@ Test(nn, finishing_can_be_retried)
 Test(nn, building_survives_failing_allocations)
 {
     for (long n = 0; n < 400; n++) {
-        tern_ctx *ctx = tc_open("cpu");
+        tern_ctx *ctx = tc_open(tc_device());
         ti_fail_allocation(ctx, n, false);
         tern_module *net = small_net(ctx);
         ti_fail_allocation(ctx, -1, false);

@@ -326,7 +326,7 @@ Test(optim, consumes_what_is_in_its_range)
 Test(optim, failing_allocations)
 {
     const tern_adam_opts o = {.lr = 0.1, .clip_norm = 1};
-    tern_ctx *ctx = tc_open("cpu"), *calm = tc_open("cpu");
+    tern_ctx *ctx = tc_open(tc_device()), *calm = tc_open(tc_device());
     job j = {.net = net_of(ctx, TERN_F32)}, right = {.net = net_of(calm, TERN_F32)};
     bool failed = true;
     long n = 0;

@@ -30,10 +30,44 @@ static void device_free(void *user, void *p, size_t bytes)
     free(p);
 }
 
+/* What a checker hears: blocks handed out never overlap. */
+enum { MARKS = 512 };
+static struct {
+    char *at;
+    size_t bytes;
+} marked[MARKS];
+static long n_marks;
+static bool watched;
+
+static void device_mark(void *user, void *p, size_t bytes, bool live)
+{
+    char *at = p;
+    int spare = -1;
+
+    (void)user;
+    if (!watched) return;
+    n_marks++;
+    for (int i = 0; i < MARKS; i++) {
+        if (!marked[i].at) {
+            spare = i;
+            continue;
+        }
+        if (!live && marked[i].at == at && marked[i].bytes == bytes) {
+            marked[i].at = NULL;
+            return;
+        }
+        cr_assert(at + bytes <= marked[i].at || marked[i].at + marked[i].bytes <= at);
+    }
+    cr_assert(live, "a block was taken back that had not been handed out");
+    cr_assert(spare >= 0);
+    marked[spare].at = at;
+    marked[spare].bytes = bytes;
+}
+
 static ti_pool *pool;
 static void begin(void)
 {
-    const ti_memory m = {device_alloc, device_free, NULL};
+    const ti_memory m = {.alloc = device_alloc, .free = device_free, .mark = device_mark};
 
     device_bytes = device_room = 0;
     device_fails = 0;
@@ -224,6 +258,7 @@ Test(pool, random_use_loses_nothing)
     ti_block *b[N] = {0};
     size_t live = 0;
 
+    watched = true;
     for (int i = 0; i < 20000; i++) {
         const int k = (int)draw(N);
         if (b[k]) {
@@ -241,7 +276,8 @@ Test(pool, random_use_loses_nothing)
         cr_assert(stats().live == live);
     }
     for (int k = 0; k < N; k++) ti_pool_free(pool, b[k]);
-    cr_assert(stats().live == 0);
+    cr_assert(stats().live == 0 && n_marks > 10000);
+    for (int i = 0; i < MARKS; i++) cr_assert(!marked[i].at, "a block was never taken back");
     ti_pool_trim(pool);
     cr_assert(device_bytes == 0);
 }

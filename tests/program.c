@@ -491,7 +491,7 @@ static void fail_each_allocation(bool eager)
     long n_failures = 0;
 
     for (long nth = -1;; nth++) {
-        tern_ctx *ctx = tc_open("cpu");
+        tern_ctx *ctx = tc_open(tc_device());
         job j = small_net(ctx, true);
         tern_program *p = tern_record(ctx, train_step, &j);
         tern_tensor *in[3], *loss;

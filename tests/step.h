@@ -48,8 +48,13 @@ static inline uint64_t hash_vars(tern_ctx *ctx, bool always_too)
 
     for (tern_var *v = ctx->vars; v; v = v->next) {
         const size_t bytes = (size_t)v->count * tern_type_size(v->type);
+        unsigned char *x = calloc(bytes + 1, 1);
+
+        if (v->store && ctx->backend->host_memory) memcpy(x, v->store->data, bytes);
+        else if (v->store) ctx->backend->download(ctx->device, x, v->store->data, bytes);
         for (size_t i = 0; v->block == v && (always_too || !v->always) && i < bytes; i++)
-            h = (h ^ (v->store ? (unsigned char)v->store->data[i] : 0)) * 1099511628211u;
+            h = (h ^ x[i]) * 1099511628211u;
+        free(x);
     }
     return h;
 }

@@ -21,7 +21,7 @@ typedef struct {
 
 static job open_job(void)
 {
-    job j = {.ctx = tc_open("cpu")};
+    job j = {.ctx = tc_open(tc_device())};
     float x[COUNT * PIXELS];
     int64_t label[COUNT];
     uint64_t seed = 5;

@@ -50,13 +50,21 @@ void ti_run_row(const ti_row *row, const ti_work *w)
     else if (row->body) ref_run(row, w);
 }
 
-void ti_raise(const ti_work *w, int64_t value, int64_t limit)
+void ti_raise(const ti_work *w, int64_t at, int64_t value, int64_t limit)
 {
-    if (!__atomic_exchange_n(&w->fault->raised, 1, __ATOMIC_RELAXED)) {
-        w->fault->value = value;
-        w->fault->limit = limit;
-        w->fault->op = w->op->name;
+    ti_fault *f = w->fault;
+
+    while (__atomic_exchange_n(&f->busy, 1, __ATOMIC_ACQUIRE)) {
     }
+    if (!f->raised || (f->call == w->out && at < f->at)) {
+        f->call = w->out;
+        f->at = at;
+        f->value = value;
+        f->limit = limit;
+        f->op = w->op->name;
+        __atomic_store_n(&f->raised, 1, __ATOMIC_RELAXED);
+    }
+    __atomic_store_n(&f->busy, 0, __ATOMIC_RELEASE);
 }
 
 tern_status ti_check_fault(tern_ctx *ctx)
@@ -340,16 +348,11 @@ static tern_status run_now(tern_ctx *ctx, const ti_call *c, const ti_choice *how
                  .scratch = small,
                  .device = ctx->device,
                  .fault = &ctx->fault};
-    char why[400];
 
     if (c->n_in > TI_FEW && !(v = ti_alloc(ctx, (size_t)c->n_in * sizeof *v))) return ctx->error;
     if (how->scratch > (ctx->backend->host_memory ? sizeof small : 0)) {
-        block = ti_may_allocate(ctx) ? ti_pool_alloc(ctx->pool, how->scratch, 0, "scratch") : NULL;
+        block = ti_take(ctx, how->scratch, "scratch", c->op->name, "scratch: ");
         w.scratch = block ? block->data : NULL;
-        if (!block) {
-            ti_pool_explain(ctx->pool, how->scratch, why, sizeof why);
-            ti_fail(ctx, TERN_E_MEMORY, "%s: scratch: %s", c->op->name, why);
-        }
     }
     if (w.scratch) {
         view_all(v, c->n_in, in);
@@ -357,6 +360,7 @@ static tern_status run_now(tern_ctx *ctx, const ti_call *c, const ti_choice *how
         view_all(o, c->op->n_out, out);
         w.in = v;
         ti_run_row(how->row, &w);
+        (void)!ti_check_device(ctx, ctx->check_sync);
     }
     ti_pool_free(ctx->pool, block);
     if (v != few_in) ti_free(ctx, v);

@@ -39,7 +39,6 @@ static tern_status ready(tern_ctx *ctx, tern_call *k)
 {
     const size_t bytes = k->how->scratch ? k->how->scratch : 64;
     bool empty = true;
-    char why[400];
 
     for (int i = 0; i < TI_OUTS; i++) {
         k->out_view[i] = (ti_view){.count = -1};
@@ -52,10 +51,8 @@ static tern_status ready(tern_ctx *ctx, tern_call *k)
             k->in[i] ? ti_view_at(&k->in[i]->m, k->in[i]->store->data) : (ti_view){.count = -1};
     k->direct = !empty && !k->how->packs;
     if (!k->direct) return TERN_OK;
-    k->scratch = ti_may_allocate(ctx) ? ti_pool_alloc(ctx->pool, bytes, 0, "scratch") : NULL;
-    if (k->scratch) return TERN_OK;
-    ti_pool_explain(ctx->pool, bytes, why, sizeof why);
-    return ti_fail(ctx, TERN_E_MEMORY, "%s: scratch: %s", k->op->name, why);
+    k->scratch = ti_take(ctx, bytes, "scratch", k->op->name, "scratch: ");
+    return ctx->error;
 }
 
 static tern_status apply(tern_ctx *ctx, tern_call *k, tern_tensor **out)
@@ -140,8 +137,7 @@ tern_status tern_call_run(tern_ctx *ctx, tern_call *k, int64_t times)
                            .fault = &ctx->fault};
         for (int64_t i = 0; i < times; i++) ti_run_row(k->how->row, &w);
     }
-    const char *broken = ctx->backend->sync ? ctx->backend->sync(ctx->device) : NULL;
-    if (broken) return ti_fail(ctx, TERN_E_DEVICE, "%s: %s", k->op->name, broken);
+    TI_TRY(ti_check_device(ctx, true));
     return ti_check_fault(ctx);
 }
 
@@ -270,17 +266,11 @@ tern_status tern_call_check(tern_ctx *ctx, tern_call_error *e, tern_call *k, ter
 
 tern_status tern_memory_cycle(tern_ctx *ctx, size_t bytes, int64_t times)
 {
-    char why[400];
-
     if (!ti_ready(ctx, ctx != NULL, "memory_cycle")) return ctx ? ctx->error : TERN_E_ARGUMENT;
     for (int64_t i = 0; i < times; i++) {
-        ti_block *block =
-            ti_may_allocate(ctx) ? ti_pool_alloc(ctx->pool, bytes, 0, "memory_cycle") : NULL;
+        ti_block *block = ti_take(ctx, bytes, "memory_cycle", "memory_cycle", "");
 
-        if (!block) {
-            ti_pool_explain(ctx->pool, bytes, why, sizeof why);
-            return ti_fail(ctx, TERN_E_MEMORY, "memory_cycle: %s", why);
-        }
+        if (!block) return ctx->error;
         ti_pool_free(ctx->pool, block);
     }
     return TERN_OK;

@@ -341,7 +341,8 @@ tern_status tern_open(tern_ctx **out, const char *device)
     ctx->seed = ctx->env.has_seed ? ctx->env.seed : 42;
     ctx->n_threads = ctx->env.threads ? ctx->env.threads : ti_threads_default();
     ctx->eager = ti_listed(ctx->env.disable, "program");
-    ctx->graphs = !ti_listed(ctx->env.disable, "graph");
+    ctx->check_sync = ti_listed(ctx->env.check, "sync");
+    ctx->graphs = !ctx->check_sync && !ti_listed(ctx->env.disable, "graph");
     TI_TRY(ti_device_open(ctx, device ? device : ctx->env.device[0] ? ctx->env.device : "auto"));
     ctx->skip = tern_variable(ctx, "skip", TERN_F32, TI_SCALAR);
     ctx->tripped = tern_variable(ctx, "tripped", TERN_F32, TI_SCALAR);

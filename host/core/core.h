@@ -85,6 +85,7 @@ struct tern_ctx {
     bool eager, in_step, reaping, guard, no_winograd;
     bool graphs;         /* steps are captured, where the device can */
     int n_noted, i_note; /* notes of `tripped`, 2 at most; where the next one goes */
+    bool check_sync; /* TERN_CHECK=sync: the device is waited for after each call */
     ti_node *dead;
     const char *where;
     bool back; /* inside a backward walk */
@@ -114,6 +115,11 @@ typedef struct ti_closer {
 /* device.c: takes a device by its name, with its pool. */
 tern_status ti_device_open(tern_ctx *ctx, const char *wanted);
 void ti_device_close(tern_ctx *ctx);
+/* A block of the pool; NULL, TERN_E_MEMORY and why there is none: "who: part..." */
+ti_block *ti_take(tern_ctx *ctx, size_t bytes, const char *holder, const char *who,
+                  const char *part);
+/* TERN_E_DEVICE if the device has failed; wait: for all that runs there, first. */
+tern_status ti_check_device(tern_ctx *ctx, bool wait);
 
 /* variable.c */
 tern_status ti_materialise(tern_var *block); /* bytes, if it has none */

@@ -133,3 +133,26 @@ void ti_device_close(tern_ctx *ctx)
     if (ctx->device) ctx->backend->close(ctx->device);
     if (ctx->plugin) dlclose(ctx->plugin);
 }
+
+tern_status ti_check_device(tern_ctx *ctx, bool wait)
+{
+    const ti_backend *b = ctx->backend;
+    const char *text;
+
+    if (!b->sync || (!wait && !(b->broken && b->broken(ctx->device)))) return ctx->error;
+    if (!(text = b->sync(ctx->device))) return ctx->error;
+    return ti_fail(ctx, TERN_E_DEVICE, "%s: %s", ctx->device_name, text);
+}
+
+/* A device that has failed has no memory, either, but that is not what is to be told. */
+ti_block *ti_take(tern_ctx *ctx, size_t bytes, const char *holder, const char *who,
+                  const char *part)
+{
+    ti_block *block = ti_may_allocate(ctx) ? ti_pool_alloc(ctx->pool, bytes, 0, holder) : NULL;
+    char why[400];
+
+    if (block || ti_check_device(ctx, true)) return block;
+    ti_pool_explain(ctx->pool, bytes, why, sizeof why);
+    ti_fail(ctx, TERN_E_MEMORY, "%s: %s%s", who, part, why);
+    return NULL;
+}

@@ -36,6 +36,10 @@ static tern_status count(tern_ctx *ctx, const ti_view *v, census *c)
         if (!dense) return TERN_OK;
         if (!(data = ti_alloc(ctx, ti_bytes(&v->m)))) return ctx->error;
         ctx->backend->download(ctx->device, data, v->data, ti_bytes(&v->m));
+        if (ti_check_device(ctx, false)) {
+            ti_free(ctx, data);
+            return ctx->error;
+        }
     }
     if (dense && t == TERN_F32) count_f32(c, (const float *)(const void *)data, v->count);
     else
@@ -157,7 +161,6 @@ static tern_status explain(tern_program *prog, ti_kept *k)
     /* After a change (of threads, of an option) kernels may want other scratch than was planned. */
     const bool planned = k->plan && k->plan->key[TI_KEY_STRUCTURE] == ctx->structure;
     ti_plan *p = k->plan;
-    char why[400];
 
     if (!planned) { /* or the run was eager: its plan is made now */
         ti_meta *meta = ti_alloc(ctx, (size_t)(k->n_in + 1) * sizeof *meta);
@@ -170,11 +173,8 @@ static tern_status explain(tern_program *prog, ti_kept *k)
     /* What shares a variable's bytes must not see them change, even for this while. */
     for (int i = 0; planned && i < p->bound->n_host; i++)
         TI_TRY(ti_unshare(p->value[p->bound->host[i]].var));
-    ti_block *spare = ti_may_allocate(ctx) ? ti_pool_alloc(ctx->pool, 64, 0, "explain") : NULL;
-    if (!spare) {
-        ti_pool_explain(ctx->pool, 64, why, sizeof why);
-        return ti_fail(ctx, TERN_E_MEMORY, "explain: %s", why);
-    }
+    ti_block *spare = ti_take(ctx, 64, "explain", "explain", "");
+    if (!spare) return ctx->error;
     if (planned) swap_host(p, k, spare->data);
     run_again(p, k->in);
     if (planned) swap_host(p, k, spare->data);

@@ -291,6 +291,11 @@ static chunk *take(ti_pool *p, size_t size, int stream)
     return c;
 }
 
+static void mark(const ti_pool *p, const ti_block *b, bool live)
+{
+    if (p->memory.mark && b->bytes) p->memory.mark(p->memory.user, b->data, b->bytes, live);
+}
+
 ti_block *ti_pool_alloc(ti_pool *p, size_t bytes, int stream, const char *who)
 {
     const size_t size = bytes <= UNIT ? UNIT : round_up(bytes, UNIT);
@@ -305,6 +310,7 @@ ti_block *ti_pool_alloc(ti_pool *p, size_t bytes, int stream, const char *who)
         c->block.bytes = bytes;
         p->stats.live += c->size;
         if (p->stats.live > p->stats.peak) p->stats.peak = p->stats.live;
+        mark(p, &c->block, true);
     }
     pthread_mutex_unlock(&p->lock);
     return c ? &c->block : NULL;
@@ -329,6 +335,7 @@ void ti_pool_free(ti_pool *p, ti_block *block)
     if (!c) return;
     pthread_mutex_lock(&p->lock);
     p->stats.live -= c->size;
+    mark(p, block, false);
     if (c->right && !c->right->who) {
         list_out(c->right);
         merge(p, c);

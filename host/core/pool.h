@@ -24,6 +24,9 @@ typedef struct ti_block {
 typedef struct {
     void *(*alloc)(void *user, size_t bytes);
     void (*free)(void *user, void *p, size_t bytes);
+    /* For checkers: told of each block of more than 0 bytes that is handed out (live) or taken
+     * back; what lies outside of live blocks is not to be touched. May be NULL. */
+    void (*mark)(void *user, void *p, size_t bytes, bool live);
     void *user;
 } ti_memory;
 

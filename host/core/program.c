@@ -23,15 +23,11 @@ char *ti_value_data(const ti_plan *p, int v)
 /* What lies in the arena is dead between runs, so the old one goes before the new one comes. */
 static tern_status grow_arena(tern_ctx *ctx, size_t bytes)
 {
-    char why[400];
-
     if (ctx->arena && bytes <= ctx->arena->bytes) return TERN_OK;
     ti_pool_free(ctx->pool, ctx->arena);
     ctx->arena_age++;
-    ctx->arena = ti_may_allocate(ctx) ? ti_pool_alloc(ctx->pool, bytes, 0, "arena") : NULL;
-    if (ctx->arena) return TERN_OK;
-    ti_pool_explain(ctx->pool, bytes, why, sizeof why);
-    return ti_fail(ctx, TERN_E_MEMORY, "%s: the arena of a program: %s", ctx->device_name, why);
+    ctx->arena = ti_take(ctx, bytes, "arena", ctx->device_name, "the arena of a program: ");
+    return ctx->error;
 }
 
 /* The block that line l writes, by a commit or straight through output k; NULL: none. */
@@ -198,7 +194,9 @@ static tern_status replay(const ti_plan *p)
         if (b->writes && __atomic_load_n(&ctx->fault.raised, __ATOMIC_RELAXED)) break;
         if (!b->skip || *b->skip == 0) ti_run_row(b->row, &b->work);
         if (poison) spoil(p, b->i_line);
+        if (ctx->check_sync && ti_check_device(ctx, true)) break;
     }
+    (void)!ti_check_device(ctx, false);
     return ti_check_fault(ctx);
 }
 
@@ -233,7 +231,6 @@ static tern_status keep(tern_program *prog, ti_plan *p, int n_in)
     tern_ctx *ctx = prog->ctx;
     ti_kept k = prog->kept[TI_KEPT - 1];
     const size_t bytes = p ? p->bound->host_bytes : 64;
-    char why[400];
 
     if (n_in > k.cap_in) {
         tern_tensor **room = ti_alloc(ctx, (size_t)n_in * sizeof *room);
@@ -244,11 +241,8 @@ static tern_status keep(tern_program *prog, ti_plan *p, int n_in)
         prog->kept[TI_KEPT - 1].cap_in = k.cap_in = n_in;
     }
     if (!k.copies || k.copies->bytes < bytes) {
-        ti_block *copies = ti_may_allocate(ctx) ? ti_pool_alloc(ctx->pool, bytes, 0, "kept") : NULL;
-        if (!copies) {
-            ti_pool_explain(ctx->pool, bytes, why, sizeof why);
-            return ti_fail(ctx, TERN_E_MEMORY, "%s: %s", ctx->device_name, why);
-        }
+        ti_block *copies = ti_take(ctx, bytes, "kept", ctx->device_name, "");
+        if (!copies) return ctx->error;
         ti_pool_free(ctx->pool, k.copies);
         prog->kept[TI_KEPT - 1].copies = k.copies = copies;
     }
@@ -278,8 +272,10 @@ static tern_status run_plan(tern_program *prog, ti_plan *p, int n_in, tern_tenso
     if (graph) TI_TRY(ti_graph_ready(p));
     TI_TRY(keep(prog, p, n_in)); /* the last allocation: from here on only kernels may fail */
     ti_load_inputs(p, prog->in);
-    if (graph) ctx->backend->graph_run(ctx->device, p->bound->graph);
-    else TI_TRY(p->times ? ti_replay_timed(p) : replay(p));
+    if (graph) {
+        ctx->backend->graph_run(ctx->device, p->bound->graph);
+        TI_TRY(ti_check_device(ctx, false));
+    } else TI_TRY(p->times ? ti_replay_timed(p) : replay(p));
     p->bound->warm = true;
     for (int i = 0; i < p->n_out; i++) {
         const ti_view from = ti_view_at(&p->out[i].m, ti_value_data(p, p->out[i].value));

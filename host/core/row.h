@@ -15,11 +15,13 @@ typedef struct ti_row ti_row;
 typedef struct ti_graph ti_graph;
 typedef struct ti_stage ti_stage;
 
-/* A kernel's complaint about values that only it sees (an index out of range). The first one
- * stays; the host looks after eager calls and at the end of a replay. */
+/* A kernel's complaint about values that only it sees (an index out of range). That of the first
+ * call stays, and of its complaints the one about the first place, whatever the threads' order;
+ * the host looks after eager calls and at the end of a replay. */
 typedef struct {
-    int raised;
-    int64_t value, limit;
+    int raised, busy;
+    const void *call; /* which: the address of its outputs */
+    int64_t at, value, limit;
     const char *op;
 } ti_fault;
 
@@ -72,8 +74,9 @@ struct ti_row {
     bool predicated;
 };
 
-/* Raises the fault of w unless one is raised. */
-void ti_raise(const ti_work *w, int64_t value, int64_t limit);
+/* Raises the fault of w: element `at` of its indices is `value`, which is not in 0 ... limit-1. Any
+ * thread may call. */
+void ti_raise(const ti_work *w, int64_t at, int64_t value, int64_t limit);
 
 /* One table per backend. */
 typedef struct ti_backend {
@@ -89,6 +92,8 @@ typedef struct ti_backend {
     void (*zero)(ti_device *d, void *to, size_t bytes);
     /* Waits; a text if the device has failed. */
     const char *(*sync)(ti_device *d);
+    /* Whether a failure is known already, without waiting; NULL: never. */
+    bool (*broken)(const ti_device *d);
     /* What its kernels raised since the last call, after a sync; NULL: they write w->fault. */
     void (*fault)(ti_device *d, ti_fault *fault);
     /*

@@ -20,13 +20,10 @@ ti_storage *ti_storage_wrap(tern_ctx *ctx, void *data, size_t bytes)
 ti_storage *ti_storage_new(tern_ctx *ctx, size_t bytes)
 {
     ti_storage *s = ti_storage_wrap(ctx, NULL, bytes);
-    char why[400];
 
     if (!s || ctx->tracing) return s;
-    s->block = ti_may_allocate(ctx) ? ti_pool_alloc(ctx->pool, bytes, 0, ctx->where) : NULL;
+    s->block = ti_take(ctx, bytes, ctx->where, ctx->device_name, "");
     if (!s->block) {
-        ti_pool_explain(ctx->pool, bytes, why, sizeof why);
-        ti_fail(ctx, TERN_E_MEMORY, "%s: %s", ctx->device_name, why);
         ti_free(ctx, s);
         return NULL;
     }
@@ -173,8 +170,6 @@ tern_tensor *tern_from_doubles(tern_ctx *ctx, tern_type type, const double *x, t
 /* Waits, and gives a view of t's bytes on the host: its own, or a copy in *copy to be freed. */
 static tern_status on_host(tern_ctx *ctx, tern_tensor *t, const void *x, ti_view *v, char **copy)
 {
-    const char *fault;
-
     *copy = NULL;
     if (tern_error(ctx)) return tern_error(ctx);
     if (!t) return ti_fail(ctx, TERN_E_ARGUMENT, "to_host: the tensor is NULL");
@@ -183,8 +178,7 @@ static tern_status on_host(tern_ctx *ctx, tern_tensor *t, const void *x, ti_view
         return ti_fail(ctx, TERN_E_ARGUMENT, "to_host: the host array is NULL");
     if (!t->store->data)
         return ti_fail(ctx, TERN_E_TRACE, "to_host: a traced step has shapes but no values");
-    if ((fault = ctx->backend->sync(ctx->device)) != NULL)
-        return ti_fail(ctx, TERN_E_DEVICE, "%s: %s", ctx->device_name, fault);
+    TI_TRY(ti_check_device(ctx, true));
     if (ctx->backend->fault) {
         ctx->backend->fault(ctx->device, &ctx->fault);
         TI_TRY(ti_check_fault(ctx));
@@ -192,6 +186,10 @@ static tern_status on_host(tern_ctx *ctx, tern_tensor *t, const void *x, ti_view
     if (!ctx->backend->host_memory && t->store->block) {
         if (!(*copy = ti_alloc(ctx, t->store->bytes))) return ctx->error;
         ctx->backend->download(ctx->device, *copy, t->store->data, t->store->bytes);
+        if (ti_check_device(ctx, false)) {
+            ti_free(ctx, *copy);
+            return ctx->error;
+        }
     }
     *v = ti_view_at(&t->m, *copy ? *copy : t->store->data);
     return TERN_OK;

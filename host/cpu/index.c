@@ -22,7 +22,7 @@ static int64_t checked(const ti_work *w, const ti_view *v, int64_t i, int64_t li
     const int64_t at = index_at(v, i);
 
     if (at >= 0 && at < limit) return at;
-    ti_raise(w, at, limit);
+    ti_raise(w, i, at, limit);
     return -1;
 }
 

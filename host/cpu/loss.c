@@ -193,7 +193,7 @@ static int64_t class_of(const entropy *e, int64_t i, bool tell)
 
     if (e->o->has_ignore && at == e->o->ignore) return -1;
     if (at >= 0 && at < e->j.n) return at;
-    if (tell) ti_raise(e->j.w, at, e->j.n);
+    if (tell) ti_raise(e->j.w, i, at, e->j.n);
     return -1;
 }
 

@@ -221,7 +221,7 @@ static void read_lengths(call *k)
         int64_t n = v->m.type == TERN_I32 ? ((const int32_t *)(const void *)v->data)[i]
                                           : ((const int64_t *)(const void *)v->data)[i];
         if (n < 0 || n > k->r.T) {
-            ti_raise(k->w, n, k->r.T + 1);
+            ti_raise(k->w, i, n, k->r.T + 1);
             n = 0;
         }
         k->lengths[i] = n;

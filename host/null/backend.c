@@ -43,7 +43,10 @@ static void null_free(void *user, void *p, size_t bytes)
     munmap(p, bytes);
 }
 
-static ti_memory null_memory(ti_device *d) { return (ti_memory){null_alloc, null_free, d}; }
+static ti_memory null_memory(ti_device *d)
+{
+    return (ti_memory){.alloc = null_alloc, .free = null_free, .user = d};
+}
 
 static void null_copy(ti_device *d, void *to, const void *from, size_t bytes)
 {

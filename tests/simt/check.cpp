@@ -204,6 +204,15 @@ static bool in_piece(const Region *r, const char *p, size_t n)
     return it != r->pieces->begin() && p + n <= (--it)->first + it->second;
 }
 
+void touched_by_host(const void *p, size_t n, const char *what)
+{
+    const Region *r = global_of(p, n);
+
+    if (r && !in_piece(r, static_cast<const char *>(p), n))
+        report("%s of %zu bytes at byte %zu of an allocation is not within one block of the pool",
+               what, n, (size_t)(static_cast<const char *>(p) - r->base));
+}
+
 static Region *find(const char *p, size_t n, bool *global)
 {
     *global = !(p >= arena_low && p < arena_high);
@@ -382,6 +391,7 @@ void access(const void *v, size_t n, bool write, bool is_atomic, uint32_t pc, bo
     Act a = {nullptr, write, is_atomic, false, pc};
 
     if (!where.running || !n || on_fiber_stack(v)) return;
+    work_done.accesses++;
     a.region = find(p, n, &a.global);
     if (is_atomic) {
         did_atomic = true;

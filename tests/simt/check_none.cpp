@@ -19,6 +19,7 @@ void shared_variable(const char *, size_t, const char *) {}
 void allocated(char *, size_t) {}
 void released(char *) {}
 void marked(char *, size_t, bool) {}
+void touched_by_host(const void *, size_t, const char *) {}
 void written_by_host(const void *, size_t) {}
 void copied(const void *, const void *, size_t) {}
 

@@ -54,9 +54,9 @@ SIMT_API void simt_protect(int on);
  * piece of an allocation was marked, only marked pieces of it may be touched. */
 SIMT_API void simt_mark(void *p, size_t bytes, int live, void *stream);
 
-/* Work done so far. */
+/* Work done so far; accesses: those that the checker looked at. */
 typedef struct {
-    unsigned long long launches, threads, switches;
+    unsigned long long launches, threads, switches, accesses;
 } simt_stats;
 SIMT_API simt_stats simt_work_done(void);
 

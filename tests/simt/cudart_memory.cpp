@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <set>
 #include <sys/mman.h>
 #include <vector>
 
@@ -23,6 +24,7 @@ static size_t range_used, live_bytes, limit_bytes = (size_t)8 << 30;
 static std::map<char *, size_t> &device_blocks = *new std::map<char *, size_t>;
 static std::map<char *, std::pair<size_t, bool>> &pinned =
     *new std::map<char *, std::pair<size_t, bool>>; /* bytes, and whether it is ours to free */
+static std::set<char *> &divided = *new std::set<char *>; /* allocations that a pool cuts up */
 static bool protecting;
 static int access_depth;
 
@@ -106,9 +108,12 @@ static void give_device(std::map<char *, size_t>::iterator it)
 
     check::released(p);
     SIMT_UNPOISON(p - lead, span);
-    madvise(p - lead, span, MADV_DONTNEED);
-    mprotect(p - lead, span, PROT_NONE);
+    /* Mapped anew it becomes one with what was freed beside it: mappings are limited in number. */
+    if (mmap(p - lead, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+             0) == MAP_FAILED)
+        mprotect(p - lead, span, PROT_NONE);
     live_bytes -= it->second;
+    divided.erase(p);
     device_blocks.erase(it);
 }
 
@@ -136,6 +141,8 @@ static cudaError_t copy_now(void *to, const void *from, size_t n)
     if ((is_device(to) && !inside_device(to, n)) || (is_device(from) && !inside_device(from, n)))
         return cudaErrorIllegalAddress; /* freed since the call */
     Access a;
+    if (is_device(to)) check::touched_by_host(to, n, "copy to the device");
+    if (is_device(from)) check::touched_by_host(from, n, "copy from the device");
     if (is_device(to) && is_device(from)) check::copied(to, from, n);
     else if (is_device(to)) check::written_by_host(to, n);
     memmove(to, from, n);
@@ -167,6 +174,7 @@ static cudaError_t set_now(void *to, int value, size_t n)
 {
     if (!inside_device(to, n)) return cudaErrorIllegalAddress;
     Access a;
+    check::touched_by_host(to, n, "fill");
     memset(to, value, n);
     check::written_by_host(to, n);
     return cudaSuccess;
@@ -175,7 +183,9 @@ static cudaError_t set_now(void *to, int value, size_t n)
 static cudaError_t mark_now(char *p, size_t n, bool live)
 {
     if (!inside_device(p, n)) return cudaErrorIllegalAddress;
+    auto whole = holding(device_blocks, p);
     Access a;
+    if (divided.insert(whole->first).second) SIMT_POISON(whole->first, whole->second);
     SIMT_UNPOISON(p, n);
     memset(p, 0xFF, n);
     if (!live) SIMT_POISON(p, n);
@@ -357,7 +367,9 @@ void simt_mark(void *p, size_t bytes, int live, void *stream)
     std::lock_guard<std::recursive_mutex> locked(big_lock);
     char *c = static_cast<char *>(p);
 
-    if (sticky == cudaSuccess && bytes)
+    if (is_capturing(static_cast<cudaStream_t>(stream)))
+        report("a block of the pool changes hands while its stream is captured");
+    else if (sticky == cudaSuccess && bytes)
         enqueue(static_cast<cudaStream_t>(stream), [=] { return mark_now(c, bytes, live != 0); });
 }
 

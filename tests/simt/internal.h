@@ -129,6 +129,7 @@ void shared_variable(const char *p, size_t bytes, const char *name);
 void allocated(char *p, size_t bytes);
 void released(char *p);
 void marked(char *p, size_t bytes, bool live);
+void touched_by_host(const void *p, size_t bytes, const char *what); /* within one block? */
 void written_by_host(const void *p, size_t bytes);
 void copied(const void *to, const void *from, size_t bytes); /* unwritten bytes stay unwritten */
 } // namespace check

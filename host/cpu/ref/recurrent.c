@@ -71,7 +71,7 @@ static int64_t steps_of(const ti_work *w, const net *o, int64_t n)
 {
     if (!o->lengths) return o->T;
     if (o->lengths[n] >= 0 && o->lengths[n] <= (double)o->T) return (int64_t)o->lengths[n];
-    ti_raise(w, (int64_t)o->lengths[n], o->T + 1);
+    ti_raise(w, n, (int64_t)o->lengths[n], o->T + 1);
     return -1;
 }
 

@@ -80,7 +80,7 @@ static inline int64_t ti_index_at(const ti_work *w, const ti_view *index, int64_
     const int64_t at = ti_load_integer(index->m.type, ti_element(index, i));
 
     if (at >= 0 && at < limit) return at;
-    ti_raise(w, at, limit);
+    ti_raise(w, i, at, limit);
     return -1;
 }
 
