@@ -85,7 +85,7 @@ struct tern_ctx {
     bool eager, in_step, reaping, guard, no_winograd;
     bool graphs;         /* steps are captured, where the device can */
     int n_noted, i_note; /* notes of `tripped`, 2 at most; where the next one goes */
-    bool check_sync; /* TERN_CHECK=sync: the device is waited for after each call */
+    bool check_sync;     /* TERN_CHECK=sync: the device is waited for after each call */
     ti_node *dead;
     const char *where;
     bool back; /* inside a backward walk */
