@@ -23,7 +23,7 @@ static inline TI_ROUNDING_ON double ti_round_f64(int to, double x)
 {
     const int fraction = to == TERN_MATH_BF16 ? 7 : 10;
     const int least = to == TERN_MATH_F16 ? -14 : -126;
-    const double most = ldexp(2 - ldexp(1, -fraction), to == TERN_MATH_F16 ? 15 : 127);
+    const double most = ldexp(2.0 - ldexp(1.0, -fraction), to == TERN_MATH_F16 ? 15 : 127);
 
     if (to == TERN_MATH_F32 || x == 0 || x - x != 0) return x;
     const int e = (ilogb(x) < least ? least : ilogb(x)) - fraction;

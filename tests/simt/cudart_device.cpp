@@ -109,6 +109,8 @@ static const Name names[] = {
      "attempt to terminate a thread-local capture sequence from another thread"},
     {cudaErrorGraphExecUpdateFailure, "cudaErrorGraphExecUpdateFailure",
      "the graph update was not performed because it included changes which violated constraints"},
+    {cudaErrorInvalidPtx, "cudaErrorInvalidPtx", "a PTX JIT compilation failed"},
+    {cudaErrorInvalidDeviceFunction, "cudaErrorInvalidDeviceFunction", "invalid device function"},
     {cudaErrorUnknown, "cudaErrorUnknown", "unknown error"},
 };
 
