@@ -14,6 +14,8 @@
 
 /* ---- The device ---- */
 
+static const char *tested = "simt"; /* of the device under test */
+
 /* A function of control.h in the plug-in. */
 static void *control(tern_ctx *ctx, const char *name)
 {
@@ -32,11 +34,13 @@ static void count_captures(void *user, const char *topic, const char *text)
 
 static tern_ctx *open_as(way how, unsigned seed, int *captures)
 {
-    tern_ctx *ctx = tc_open("simt");
+    tern_ctx *ctx = tc_open(tested);
     void (*set_seed)(unsigned);
 
-    *(void **)&set_seed = control(ctx, "simt_seed");
-    set_seed(seed);
+    if (strcmp(tested, "simt") == 0) {
+        *(void **)&set_seed = control(ctx, "simt_seed");
+        set_seed(seed);
+    }
     snprintf(ctx->env.disable, sizeof ctx->env.disable, "fuse");
     tern_eager_set(ctx, how == EAGER);
     tern_graphs_set(ctx, how == GRAPH);
@@ -147,9 +151,9 @@ static void same(const trained *a, const trained *b, const char *what)
     cr_expect(a->hash == b->hash, "%s: variables differ", what);
 }
 
-Test(graph, captured_and_eager_steps_are_the_same_bits)
+static void compare_ways(void)
 {
-    if (!tc_has("simt")) return;
+    if (!tc_has(tested)) return;
     for (int kind = 0; kind < 3; kind++) {
         const trained eager = train(kind, EAGER, 0), calls = train(kind, CALLS, 0);
 
@@ -162,6 +166,14 @@ Test(graph, captured_and_eager_steps_are_the_same_bits)
             cr_expect(graph.captures == 2, "one graph a batch size, not %d", graph.captures);
         }
     }
+}
+
+Test(graph, captured_and_eager_steps_are_the_same_bits) { compare_ways(); }
+
+Test(graph_cuda, captured_and_eager_steps_are_the_same_bits)
+{
+    tested = "cuda";
+    compare_ways();
 }
 
 /* ---- When it is captured ---- */

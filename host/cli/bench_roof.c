@@ -164,7 +164,10 @@ const roof *bench_roof(bench *b, int threads)
 
     for (int i = 0; i < b->n_roof; i++)
         if (b->roofs[i].threads == threads) return &b->roofs[i];
-    if (strcmp(tern_device(b->ctx), "null") == 0 || tern_error(b->ctx) != TERN_OK) return NULL;
+    /* null computes nothing, and what an emulator could do at its best says nothing. */
+    if (strcmp(tern_device(b->ctx), "null") == 0 || strcmp(tern_device(b->ctx), "simt") == 0 ||
+        tern_error(b->ctx) != TERN_OK)
+        return NULL;
     fine = tern_threads_set(b->ctx, threads) == TERN_OK && measure(b, &r) &&
            tern_threads_set(b->ctx, before) == TERN_OK;
     if (!fine) return NULL;

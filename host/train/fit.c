@@ -236,15 +236,30 @@ static tern_wish report(ti_run *run)
     return run->o.on_step(&p, run->o.user);
 }
 
+static bool epoch_over(const ti_run *run)
+{
+    return run->at.index == run->batches || run->r.steps == run->r.steps_total;
+}
+
+/* A step, and the wait for it where its result is looked at: both are training time. */
+static tern_status timed_step(ti_run *run, tern_batch *b, double began)
+{
+    if (make_step(run, b) != TERN_OK) return tern_error(run->ctx);
+    const bool logs = run->o.run_dir && run->r.steps % run->o.log_every == 0;
+
+    if ((logs || epoch_over(run)) && prove(run) != TERN_OK) return tern_error(run->ctx);
+    run->r.train_seconds += ti_seconds() - began;
+    run->epoch_seconds += ti_seconds() - began;
+    return TERN_OK;
+}
+
 /* What follows a step; stop tells that the run was asked to end. */
 static tern_status after_step(ti_run *run, bool *stop)
 {
     tern_ctx *ctx = run->ctx;
-    const bool over = run->at.index == run->batches || run->r.steps == run->r.steps_total;
-    const bool logs = run->o.run_dir && run->r.steps % run->o.log_every == 0;
+    const bool over = epoch_over(run);
     tern_wish wish;
 
-    if ((logs || over) && prove(run) != TERN_OK) return tern_error(ctx);
     if (log_step(run) != TERN_OK) return tern_error(ctx);
     wish = report(run);
     *stop = wish == TERN_STOP || tern_stop_requested(ctx);
@@ -279,9 +294,7 @@ static tern_status loop(ti_run *run)
             run->at = (tern_position){run->at.epoch + 1, 0};
             continue;
         }
-        if (make_step(run, &b) != TERN_OK) return tern_error(ctx);
-        run->r.train_seconds += ti_seconds() - before;
-        run->epoch_seconds += ti_seconds() - before;
+        if (timed_step(run, &b, before) != TERN_OK) return tern_error(ctx);
         if (after_step(run, &stop) != TERN_OK) return tern_error(ctx);
     }
     if (read_losses(run) != TERN_OK || run->r.ended == TERN_ENDED_EARLY) return tern_error(ctx);

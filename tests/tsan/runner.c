@@ -1,8 +1,10 @@
 /*
  * runner.c - runs the tests of one program, each in a process of its own; see criterion.h here.
  *
- * `--xml=FILE` leaves one line per test in the form that tests/run.sh counts.
+ * `--xml=FILE` leaves one line per test in the form that tests/run.sh counts. `--filter=SUITE/TEST`
+ * runs only those that fit one of the patterns, which commas part.
  */
+#include <fnmatch.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,19 +93,37 @@ static int run(const stand_in_entry *test)
     return WIFEXITED(status) && WEXITSTATUS(status) <= SKIPPED ? WEXITSTATUS(status) : FAILED;
 }
 
+static bool wanted(const stand_in_entry *test, const char *filter)
+{
+    char name[256], pattern[256];
+
+    snprintf(name, sizeof name, "%s/%s", test->suite, test->name);
+    for (const char *at = filter; *at; at += *at == ',') {
+        const size_t n = strcspn(at, ",");
+
+        snprintf(pattern, sizeof pattern, "%.*s", (int)n, at);
+        if (fnmatch(pattern, name, 0) == 0) return true;
+        at += n;
+    }
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     static const char *const words[] = {"PASSED", "FAILED", "SKIPPED"};
+    const char *filter = "*";
     int counts[3] = {0};
     FILE *xml = NULL;
 
-    for (int i = 1; i < argc; i++)
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], "--filter=", 9) == 0) filter = argv[i] + 9;
         if (strncmp(argv[i], "--xml=", 6) == 0 && !(xml = fopen(argv[i] + 6, "w"))) {
             perror(argv[i] + 6);
             return 1;
         }
+    }
     for (stand_in_entry *e = entries; e; e = e->next) {
-        if (!e->name) continue;
+        if (!e->name || !wanted(e, filter)) continue;
         const int got = run(e);
 
         counts[got]++;
