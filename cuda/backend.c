@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vendor.h"
+
 #ifdef TI_SIMT
 #include "control.h"
 static const char backend_name[] = "simt";
@@ -64,6 +66,13 @@ void ti_cuda_launched(ti_device *d, const char *op)
     if (!d->n_recent || d->recent[(d->n_recent - 1) % TI_RECENT] != op)
         d->recent[d->n_recent++ % TI_RECENT] = op;
     ti_cuda_check(d, cudaGetLastError(), op);
+}
+
+void ti_cuda_fail(ti_device *d, const char *text, const char *what)
+{
+    char *to = d->capturing ? d->spoilt : d->failed;
+
+    if (!to[0]) snprintf(to, sizeof d->spoilt, "%.120s, in %.40s", text, what);
 }
 
 /* ---- Opening ---- */
@@ -161,6 +170,7 @@ static void cuda_close(ti_device *d)
 {
     (void)cudaSetDevice(d->index);
     if (d->stream) (void)cudaStreamSynchronize(d->stream);
+    ti_vendor_close(d);
     for (int i = 0; i < TI_STAGES; i++) {
         if (d->stage[i].done) (void)cudaEventDestroy(d->stage[i].done);
         if (d->stage[i].data) (void)cudaFreeHost(d->stage[i].data);
@@ -178,7 +188,6 @@ static ti_device *cuda_open(const char *name, int n_threads, const char *disable
     const int index = index_of(name);
     ti_device *d;
 
-    (void)disabled;
     if (!usable(index, why)) return NULL;
     if (!(d = calloc(1, sizeof *d))) {
         strcpy(why, "out of host memory");
@@ -188,12 +197,16 @@ static ti_device *cuda_open(const char *name, int n_threads, const char *disable
     d->n_threads = n_threads;
     count_context(d, 1);
     d->counted = true;
+    snprintf(d->disabled, sizeof d->disabled, "%s", disabled ? disabled : "");
     if (look_at(d, why) && open_stream(d, why)) return d;
     cuda_close(d);
     return NULL;
 }
 
 /* ---- Memory ---- */
+
+void *ti_cuda_host_alloc(size_t bytes) { return calloc(1, bytes); }
+void ti_cuda_host_free(void *p) { free(p); }
 
 static void *cuda_alloc(void *user, size_t bytes)
 {
@@ -252,7 +265,7 @@ static int free_stage(ti_device *d)
     return i;
 }
 
-static void cuda_upload(ti_device *d, void *to, const void *from, size_t bytes)
+void ti_cuda_upload(ti_device *d, void *to, const void *from, size_t bytes)
 {
     (void)cudaSetDevice(d->index);
     for (size_t at = 0, n; at < bytes && !d->failed[0]; at += n) {
@@ -269,7 +282,7 @@ static void cuda_upload(ti_device *d, void *to, const void *from, size_t bytes)
 }
 
 /* Two buffers in turn: one is filled while the other is emptied. */
-static void cuda_download(ti_device *d, void *to, const void *from, size_t bytes)
+void ti_cuda_download(ti_device *d, void *to, const void *from, size_t bytes)
 {
     const char *what = "copy from the device";
     size_t asked = 0, n_last = 0;
@@ -332,7 +345,7 @@ static void cuda_fault(ti_device *d, ti_fault *fault)
 {
     ti_cuda_fault raised = {0};
 
-    cuda_download(d, &raised, d->fault, sizeof raised);
+    ti_cuda_download(d, &raised, d->fault, sizeof raised);
     if (!raised.call || d->failed[0]) return;
     if (!fault->raised)
         *fault = (ti_fault){.raised = 1,
@@ -356,7 +369,7 @@ static int cuda_thread_count(const ti_device *d) { return d->n_threads; }
 static const ti_row *const *cuda_row_lists(const ti_device *d, int i_list)
 {
     (void)d;
-    return i_list == 0 ? ti_cuda_rows : NULL;
+    return i_list == 0 ? ti_cuda_rows : i_list == 1 ? ti_vendor_rows : NULL;
 }
 
 static const ti_backend backend = {
@@ -364,8 +377,8 @@ static const ti_backend backend = {
     .open = cuda_open,
     .close = cuda_close,
     .memory = cuda_memory,
-    .upload = cuda_upload,
-    .download = cuda_download,
+    .upload = ti_cuda_upload,
+    .download = ti_cuda_download,
     .copy = cuda_copy,
     .zero = cuda_zero,
     .sync = cuda_sync,
@@ -390,6 +403,8 @@ static const ti_backend backend = {
     .threads = cuda_threads,
     .thread_count = cuda_thread_count,
     .rows = cuda_row_lists,
+    .remark = ti_vendor_remark,
+    .part = ti_vendor_part,
 };
 
 /* The plug-in's one symbol. */

@@ -51,6 +51,9 @@ struct ti_device {
         ti_cuda_noted_t *to; /* pinned */
         cudaEvent_t done;
     } note[2];
+    char disabled[128];
+    struct ti_vendor *vendor;       /* vendor.c's; NULL until a row asks for a library */
+    struct ti_plan_file *plan_file; /* plans.c's */
 };
 
 /* Notes e as the device's failure unless there is one already; `what` was being done. */
@@ -78,7 +81,17 @@ void ti_cuda_stage_wait(ti_device *d, ti_stage *s);
 void ti_cuda_note(ti_device *d, int i, const float *from);
 float ti_cuda_noted(ti_device *d, int i);
 
-extern const ti_row *const ti_cuda_rows[];
+/* The same for a failure that is no cudaError_t. */
+void ti_cuda_fail(ti_device *d, const char *text, const char *what);
+/* Copies in the stream's order through the staging buffers; download waits. */
+void ti_cuda_upload(ti_device *d, void *to, const void *from, size_t bytes);
+void ti_cuda_download(ti_device *d, void *to, const void *from, size_t bytes);
+/* Host memory, zeroed; NULL: there is none. Rows have no context, so none of ti_alloc's. */
+void *ti_cuda_host_alloc(size_t bytes);
+void ti_cuda_host_free(void *p);
+
+/* Our own rows, by file; and those that call libraries of the vendor's. */
+extern const ti_row *const ti_cuda_rows[], *const ti_vendor_rows[];
 
 #ifdef __cplusplus
 }

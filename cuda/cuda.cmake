@@ -11,10 +11,44 @@ file(CONFIGURE OUTPUT generated/cuda_tables.c @ONLY CONTENT
 #include \"core/row.h\"
 extern const ti_row *const ti_cuda_rows[];
 @cuda_text@")
+# Rows by the vendor's libraries, cuda/cublas_x.c and cuda/cudnn_x.c export ti_vendor_<name>: where
+# the headers are. The libraries themselves are opened at run time.
+set(cuda_where HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda /opt/cuda
+  PATH_SUFFIXES include)
+find_path(TERN_CUBLASLT_INCLUDE cublasLt.h ${cuda_where})
+find_path(TERN_CUDNN_INCLUDE cudnn.h ${cuda_where})
+set(cuda_vendor_files "")
+set(cuda_vendor_includes "")
+set(cuda_vendor_defs "")
+if(TERN_CUBLASLT_INCLUDE)
+  file(GLOB cuda_vendor_files CONFIGURE_DEPENDS cuda/cublas_*.c)
+  list(APPEND cuda_vendor_includes ${TERN_CUBLASLT_INCLUDE})
+  list(APPEND cuda_vendor_defs TI_WITH_CUBLASLT=1)
+endif()
+if(TERN_CUDNN_INCLUDE)
+  file(GLOB cudnn_files CONFIGURE_DEPENDS cuda/cudnn_*.c)
+  list(APPEND cuda_vendor_files ${cudnn_files})
+  list(APPEND cuda_vendor_includes ${TERN_CUDNN_INCLUDE})
+  list(APPEND cuda_vendor_defs TI_WITH_CUDNN=1)
+endif()
+tern_table(vendor_text "const ti_row" ti_vendor ti_vendor_rows ${cuda_vendor_files})
+file(CONFIGURE OUTPUT generated/vendor_tables.c @ONLY CONTENT
+"/* Made by CMake from the names of the files in cuda. */
+#include \"core/row.h\"
+extern const ti_row *const ti_vendor_rows[];
+@vendor_text@")
+
 # Beside the kernels: what the simt plug-in is made of, too.
+set(cudnn_host "")
+if(TERN_CUDNN_INCLUDE)
+  set(cudnn_host ${PROJECT_SOURCE_DIR}/cuda/dnn.c ${PROJECT_SOURCE_DIR}/cuda/plans.c)
+endif()
 set(cuda_host ${PROJECT_SOURCE_DIR}/cuda/backend.c ${PROJECT_SOURCE_DIR}/cuda/capture.c
-  ${PROJECT_SOURCE_DIR}/cuda/stage.c ${PROJECT_SOURCE_DIR}/host/core/meta.c
-  ${CMAKE_CURRENT_BINARY_DIR}/generated/cuda_tables.c)
+  ${PROJECT_SOURCE_DIR}/cuda/stage.c ${PROJECT_SOURCE_DIR}/cuda/library.c
+  ${PROJECT_SOURCE_DIR}/cuda/vendor.c ${PROJECT_SOURCE_DIR}/cuda/trust.c ${cudnn_host}
+  ${cuda_vendor_files} ${PROJECT_SOURCE_DIR}/host/core/meta.c ${PROJECT_SOURCE_DIR}/host/base/env.c
+  ${CMAKE_CURRENT_BINARY_DIR}/generated/cuda_tables.c
+  ${CMAKE_CURRENT_BINARY_DIR}/generated/vendor_tables.c)
 
 set(cuda_left_out "")
 if(NOT TERN_CUDA)
@@ -56,9 +90,13 @@ else()
   add_library(tern_cuda MODULE ${cuda_host} $<TARGET_OBJECTS:tern_cuda_kernels>)
   set_target_properties(tern_cuda PROPERTIES LINKER_LANGUAGE C
     LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/plugin.map)
-  target_include_directories(tern_cuda PRIVATE include host cuda ${CUDAToolkit_INCLUDE_DIRS})
-  target_compile_definitions(tern_cuda PRIVATE _GNU_SOURCE TI_CORE_HASH="${core_hash}")
-  target_link_libraries(tern_cuda PRIVATE CUDA::cudart_static m)
+  target_include_directories(tern_cuda PRIVATE include host cuda)
+  target_include_directories(tern_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS}
+    ${cuda_vendor_includes})
+  list(JOIN TERN_CUDA_ARCHS " sm_" inside)
+  target_compile_definitions(tern_cuda PRIVATE _GNU_SOURCE TI_CORE_HASH="${core_hash}"
+    TI_CUDA_ARCHS="sm_${inside}, and PTX of the last" ${cuda_vendor_defs})
+  target_link_libraries(tern_cuda PRIVATE CUDA::cudart_static m ${CMAKE_DL_LIBS})
   # nodelete: the CUDA runtime in it is not made to be unloaded and loaded again.
   target_link_options(tern_cuda PRIVATE -Wl,--exclude-libs,ALL -Wl,--no-undefined -Wl,-z,nodelete
     -Wl,--version-script=${PROJECT_SOURCE_DIR}/cuda/plugin.map)

@@ -118,7 +118,6 @@ static const struct {
 #else
     {"cairo", false},
 #endif
-    {"cuda", false},
 };
 enum { N_FEATURES = sizeof features / sizeof features[0] };
 
@@ -127,7 +126,41 @@ static const char *const variables[] = {"TERN_DEVICE", "TERN_DISABLE",    "TERN_
                                         "TERN_SEED",   "TERN_POOL_BYTES", "TERN_DATA_PATH"};
 enum { N_VARIABLES = sizeof variables / sizeof variables[0] };
 
-static void document(const cli *c, const tern_ctx *ctx)
+/* "cuda-13.0", "cudnn-9.19.0"; the name alone for what is missing. */
+static const char *part_name(char text[40], const tern_part *p)
+{
+    snprintf(text, 40, "%s%s%s", p->name, p->found ? "-" : "", p->found ? p->version : "");
+    return text;
+}
+
+/* Parts of the CUDA backend that are there, or those that are not: each is given to `each`. */
+static void parts(tern_ctx *ctx, bool found, void (*each)(void *user, const tern_part *p),
+                  void *user)
+{
+    tern_part p;
+
+    for (int i = 0; tern_part_at(ctx, i, &p); i++)
+        if (p.found == found) each(user, &p);
+}
+
+static void part_in_list(void *js, const tern_part *p)
+{
+    char text[40];
+
+    json_text(js, NULL, part_name(text, p));
+}
+
+static void part_whole(void *js, const tern_part *p)
+{
+    json_open(js, NULL, '{');
+    json_text(js, "name", p->name);
+    json_text(js, "version", p->found ? p->version : NULL);
+    json_bool(js, "found", p->found);
+    json_text(js, p->found ? "where" : "why", p->text);
+    json_close(js, '}');
+}
+
+static void document(const cli *c, tern_ctx *ctx)
 {
     tern_op_info op;
     json js = {0};
@@ -144,10 +177,16 @@ static void document(const cli *c, const tern_ctx *ctx)
     json_open(&js, "with", '[');
     for (int i = 0; i < N_FEATURES; i++)
         if (features[i].with) json_text(&js, NULL, features[i].name);
+    parts(ctx, true, part_in_list, &js);
     json_close(&js, ']');
     json_open(&js, "without", '[');
     for (int i = 0; i < N_FEATURES; i++)
         if (!features[i].with) json_text(&js, NULL, features[i].name);
+    parts(ctx, false, part_in_list, &js);
+    json_close(&js, ']');
+    json_open(&js, "parts", '[');
+    parts(ctx, true, part_whole, &js);
+    parts(ctx, false, part_whole, &js);
     json_close(&js, ']');
     json_open(&js, "ops", '[');
     for (int i = 0; tern_op_at(i, &op); i++) json_text(&js, NULL, op.name);
@@ -172,11 +211,26 @@ static void document(const cli *c, const tern_ctx *ctx)
     free(text);
 }
 
-static void list_features(const char *head, bool with)
+static void part_word(void *user, const tern_part *p)
+{
+    char text[40];
+
+    (void)user;
+    result(" %s", part_name(text, p));
+}
+
+static void list_features(tern_ctx *ctx, const char *head, bool with)
 {
     result("%s", head);
     for (int i = 0; i < N_FEATURES; i++)
         if (features[i].with == with) result(" %s", features[i].name);
+    parts(ctx, with, part_word, NULL);
+}
+
+static void part_line(void *user, const tern_part *p)
+{
+    (void)user;
+    result(p->found ? "%-9s%s\n" : "no %s: %s\n", p->name, p->text);
 }
 
 static void list_config(const cli *c)
@@ -189,17 +243,20 @@ static void list_config(const cli *c)
     }
 }
 
-static void text_info(const cli *c, const tern_ctx *ctx)
+static void text_info(const cli *c, tern_ctx *ctx)
 {
     tern_op_info op;
     int n = 0;
 
     result("tern %s, %s, libtern.so.0 · device %s, %s (%s), %d threads\n", tern_version(),
            build_type(), tern_device(ctx), tern_isa(ctx), tern_device_why(ctx), tern_threads(ctx));
-    list_features("with   ", true);
-    list_features("      without ", false);
+    list_features(ctx, "with   ", true);
+    list_features(ctx, "      without ", false);
+    result("\n");
+    parts(ctx, true, part_line, NULL);
+    parts(ctx, false, part_line, NULL);
     while (tern_op_at(n, &op)) n++;
-    result("\nops     %d (tern info --ops, tern op --list)\n", n);
+    result("ops     %d (tern info --ops, tern op --list)\n", n);
     for (int i = 0; i < N_VARIABLES; i++)
         if (cli_env(variables[i])) result("env     %s=%s\n", variables[i], cli_env(variables[i]));
     if (cli_flag(c, "ops"))

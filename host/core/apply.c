@@ -153,6 +153,15 @@ typedef struct {
     double chain;
 } chosen;
 
+/* What rows have to tell besides their refusals. */
+static void log_remarks(tern_ctx *ctx)
+{
+    const char *text;
+
+    while (ctx->backend->remark && (text = ctx->backend->remark(ctx->device)) != NULL)
+        ti_log(ctx, "info", "%s", text);
+}
+
 /* The cheapest row that neither refuses nor fails to prepare. */
 static tern_status choose_row(tern_ctx *ctx, const ti_call *c, ti_work *w, ti_view *in,
                               chosen *best)
@@ -189,9 +198,11 @@ static tern_status choose_row(tern_ctx *ctx, const ti_call *c, ti_work *w, ti_vi
             return ti_fail(ctx, TERN_E_UNSUPPORTED, "%s: no kernel on %s: %s", c->op->name,
                            ctx->device_name, why);
         best->packs = lay(best->row, c, in);
+        log_remarks(ctx);
         if (!best->row->prepare) break;
         if (!(best->plan = ti_alloc(ctx, best->row->plan_bytes))) return ctx->error;
         const char *text = best->row->prepare(w, best->plan);
+        log_remarks(ctx);
         if (!text) break;
         ti_log(ctx, "dispatch", "%s/%s refuses: %s", c->op->name, best->row->impl, text);
         why = text;

@@ -40,23 +40,23 @@ static void *open_plugin(const char *name)
     return found ? found : open_in(NULL, 0, name);
 }
 
-/* The backend of a plug-in, kept in ctx->plugin; NULL and the reason. */
-static const ti_backend *plugin_backend(tern_ctx *ctx, const char *name, char why[WHY])
+/* The backend of a plug-in, kept in *library; NULL and the reason. */
+static const ti_backend *plugin_backend(void **library, const char *name, char why[WHY])
 {
     const ti_backend *b = NULL;
     ti_plugin_fn entry;
 
-    ctx->plugin = open_plugin(name);
-    if (!ctx->plugin) {
+    *library = open_plugin(name);
+    if (!*library) {
         snprintf(why, WHY, "this build has no %s backend (libtern_%.20s.so)", name, name);
         return NULL;
     }
-    *(void **)&entry = dlsym(ctx->plugin, "ti_plugin");
+    *(void **)&entry = dlsym(*library, "ti_plugin");
     if (entry) b = entry(TI_CORE_HASH, why);
     else snprintf(why, WHY, "libtern_%.20s.so is no plug-in of Tern", name);
     if (b) return b;
-    dlclose(ctx->plugin);
-    ctx->plugin = NULL;
+    dlclose(*library);
+    *library = NULL;
     return NULL;
 }
 
@@ -99,7 +99,7 @@ static bool open_named(tern_ctx *ctx, const char *name, char why[WHY])
 
     ctx->backend = built_in(name);
     if (!ctx->backend && (cuda || strcmp(name, "simt") == 0))
-        ctx->backend = plugin_backend(ctx, cuda ? "cuda" : "simt", why);
+        ctx->backend = plugin_backend(&ctx->plugin, cuda ? "cuda" : "simt", why);
     else if (!ctx->backend)
         snprintf(why, WHY, "there is no such device (auto, cpu, ref, null, simt, cuda, cuda:N)");
     const bool opened = ctx->backend && open_on(ctx, name, why);
@@ -155,4 +155,23 @@ ti_block *ti_take(tern_ctx *ctx, size_t bytes, const char *holder, const char *w
     ti_pool_explain(ctx->pool, bytes, why, sizeof why);
     ti_fail(ctx, TERN_E_MEMORY, "%s: %s%s", who, part, why);
     return NULL;
+}
+
+bool tern_part_at(tern_ctx *ctx, int i, tern_part *part)
+{
+    const ti_backend *b;
+    void *library = NULL;
+    char why[WHY] = "";
+
+    if (!ctx || !part || i < 0) return false;
+    memset(part, 0, sizeof *part);
+    b = ctx->plugin ? ctx->backend : plugin_backend(&library, "cuda", why);
+    bool found = b && b->part && b->part(i, ctx->env.disable, part);
+    if (!b && i == 0) {
+        strcpy(part->name, "cuda");
+        snprintf(part->text, sizeof part->text, "%s", why);
+        found = true;
+    }
+    if (library) dlclose(library);
+    return found;
 }

@@ -131,6 +131,12 @@ typedef struct ti_backend {
     int (*thread_count)(const ti_device *d);
     /* Lists of rows by file, ends with NULL. */
     const ti_row *const *(*rows)(const ti_device *d, int i_list);
+    /* The oldest thing worth a line of the log that has not been told yet; NULL: none. May be NULL.
+     */
+    const char *(*remark)(ti_device *d);
+    /* Libraries that rows use, from 0, no device being open: name, whether it is found, and its
+     * version and place or what is missing. False: no more. May be NULL. */
+    bool (*part)(int i, const char *disabled, tern_part *part);
 } ti_backend;
 
 extern const ti_backend ti_backend_cpu, ti_backend_null;

@@ -146,6 +146,16 @@ TERN_API const char *tern_device(const tern_ctx *ctx);
 TERN_API const char *tern_device_why(const tern_ctx *ctx);
 TERN_API const char *tern_isa(const tern_ctx *ctx);
 
+/* What computes on NVIDIA GPUs, from i = 0: the CUDA backend ("cuda"), and the libraries that it
+ * opens when a device is used ("cublaslt", "cudnn"). text: version and place, or why it is not
+ * there. False: there are no more. */
+typedef struct tern_part {
+    char name[16], version[16];
+    bool found;
+    char text[300];
+} tern_part;
+TERN_API bool tern_part_at(tern_ctx *ctx, int i, tern_part *part);
+
 /* Eager steps instead of replayed ones (also TERN_DISABLE=program). */
 TERN_API void tern_eager_set(tern_ctx *ctx, bool on);
 TERN_API bool tern_eager(const tern_ctx *ctx);

@@ -1,0 +1,447 @@
+/*
+ * cudnn_conv.c - convolutions by cuDNN: conv2d, its adjoints, and conv2d_act with its derivative.
+ *
+ * Images lie channels-last, as everywhere. Filters come row-major (K,C,R,S) and go to the library
+ * as K,R,S,C: where the two differ they are copied through scratch, dw on its way back. Strict f32,
+ * repeatable engines only (dnn.c). In math modes tf32, bf16 and f16 the operands are rounded here
+ * and multiplied by tensor cores, as tf32. conv2d_act is one graph, convolution, bias, ReLU; its
+ * derivative is dx and dw by the library, h = gy act'(y) and db by our own rows.
+ */
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "dnn.h"
+#include "tern/ops.h"
+
+/* A plan as it is kept with the device. */
+typedef struct {
+    ti_conv key;
+    ti_dnn g;
+    bool judged;
+    char why[TI_VENDOR_TEXT]; /* it is not trusted, or there is none */
+} kept;
+
+/* One convolution of a row. */
+typedef struct {
+    kept *k;
+    const ti_row *own;
+    size_t work, copy; /* bytes of scratch: the library's, then the filter's copy */
+    bool relu_after;   /* by our own row */
+} single;
+
+typedef struct {
+    single dx, dw;
+    const ti_row *own;
+    size_t room;
+    bool makes_h;
+    ti_math math;
+} backward;
+
+/* ---- Running one ---- */
+
+static size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/* Row-major and channels-last are one where either has extent 1. */
+static bool same_both_ways(const int64_t *w) { return w[1] == 1 || w[2] * w[3] == 1; }
+
+static void copy(const ti_work *w, const ti_view *from, const ti_view *to)
+{
+    ti_inner c;
+
+    ti_inner_call(&c, w, "copy", NULL, 1, from, *to);
+    ti_own_row(&c.w)->run(&c.w);
+}
+
+static void run_single(const ti_work *w)
+{
+    const single *s = w->plan;
+    const int kind = s->k->key.kind;
+    const ti_view *x = kind == TI_CONV_DX ? &w->out[0] : &w->in[0];
+    const ti_view *f = kind == TI_CONV_DW ? &w->out[0] : &w->in[1];
+    const ti_view *y = kind == TI_CONV_Y ? &w->out[0] : kind == TI_CONV_DX ? &w->in[0] : &w->in[1];
+    ti_view turned = *f;
+
+    (void)cudaSetDevice(w->device->index);
+    if (s->copy) {
+        turned.m = ti_channels_last_meta(f->m.type, f->m.shape);
+        turned.packed = false;
+        turned.data = (char *)w->scratch + s->work;
+        if (kind != TI_CONV_DW) copy(w, f, &turned);
+    }
+    const cudnnStatus_t status = ti_dnn_run(&s->k->g, x->data, turned.data, y->data,
+                                            s->k->key.bias ? w->in[2].data : NULL, w->scratch);
+    if (status) {
+        ti_cuda_fail(w->device, s->k->g.target.api->status_text(status), w->op->name);
+        return;
+    }
+    ti_cuda_launched(w->device, w->op->name);
+    if (s->copy && kind == TI_CONV_DW) copy(w, &turned, f);
+    if (s->relu_after) ti_relu_after(w);
+}
+
+/* ---- Preparing one ---- */
+
+static void drop_kept(ti_device *d, void *plan)
+{
+    (void)d;
+    ti_dnn_drop(&((kept *)plan)->g);
+}
+
+/* The engine that the plan file names, if it does and the library still has it. */
+static bool recall(const ti_work *w, kept *k)
+{
+    char where[TI_VENDOR_TEXT];
+    ti_engine e;
+
+    if (!ti_plans_find(w->device, &k->key, &e, where)) return false;
+    if (ti_dnn_recall(&k->g, &k->key, &e)) {
+        ti_vendor_tell(w->device, "%s: cudnn engine %lld, by %s", w->op->name, (long long)e.engine,
+                       where);
+        return true;
+    }
+    ti_vendor_tell(w->device, "%s: this plan is not used: %.120s", where, k->g.trouble);
+    k->g.trouble[0] = 0;
+    return false;
+}
+
+/* The plan for c, tried for the first time or found again. NULL: no memory. */
+static kept *keep(const ti_work *w, const ti_conv *c, const char **why)
+{
+    kept *k = ti_vendor_find(w->device, c, sizeof *c);
+    ti_dnn_target t = {0};
+    ti_tally tally;
+
+    if (k) return k;
+    t.api = ti_cudnn_of(w->device, &t.handle, why);
+    if (!t.api) return NULL;
+    k = ti_vendor_keep(w->device, c, sizeof *c, sizeof *k, drop_kept);
+    if (!k) {
+        *why = "no memory for a plan";
+        return NULL;
+    }
+    if (!ti_dnn_make(&k->g, &t, c) || (!recall(w, k) && !ti_dnn_choose(&k->g, c, &tally)))
+        snprintf(k->why, sizeof k->why, "cuDNN has no plan: %.200s", k->g.trouble);
+    return k;
+}
+
+static double chain_of(const ti_conv *c)
+{
+    const double taps = (double)(c->w[2] * c->w[3]);
+
+    const double K = c->kind == TI_CONV_Y    ? taps * (double)c->w[1]
+                     : c->kind == TI_CONV_DX ? taps * (double)c->w[0] /* of one group: fewer */
+                                             : (double)(c->y[0] * c->y[2] * c->y[3]);
+
+    return ti_vendor_chain(K + 2, (ti_math)c->math);
+}
+
+static const char *choose_and_try(const ti_work *w, const ti_conv *c, single *to)
+{
+    ti_work trial = *w;
+    const char *why = NULL;
+    char who[60];
+
+    to->k = keep(w, c, &why);
+    if (!to->k) return why;
+    if (to->k->why[0]) return to->k->why;
+    to->work = rounded((size_t)to->k->g.workspace);
+    if (!same_both_ways(c->w))
+        to->copy = rounded((size_t)(c->w[0] * c->w[1] * c->w[2] * c->w[3]) *
+                           tern_type_size((tern_type)c->type));
+    if (to->k->judged) return NULL;
+    trial.plan = to;
+    snprintf(who, sizeof who, "cudnn engine %lld%s", (long long)to->k->g.engine.engine,
+             c->relu ? " with relu" : "");
+    why = ti_trust(&trial, to->own, run_single, to->work + to->copy, chain_of(c), (ti_math)c->math,
+                   who);
+    to->k->judged = true;
+    if (why) snprintf(to->k->why, sizeof to->k->why, "%s", why);
+    else ti_plans_add(w->device, c, &to->k->g.engine);
+    return why;
+}
+
+/* w: a call whose only convolution is c. */
+static const char *prepare_single(const ti_work *w, ti_conv *c, single *to, tern_math_t math)
+{
+    const char *why;
+
+    c->math = math == TERN_MATH_F32 ? TI_MATH_F32 : TI_MATH_TF32;
+    to->own = ti_own_row(w);
+    if (!to->own) return "there is no row of our own to check it against";
+    if ((why = choose_and_try(w, c, to)) == NULL || !c->relu) return why;
+    c->relu = 0;
+    to->relu_after = true;
+    return choose_and_try(w, c, to);
+}
+
+/* ---- conv2d, conv2d_dx, conv2d_dw, conv2d_act ---- */
+
+static const char *prepare(const ti_work *w, void *plan, tern_math_t math)
+{
+    ti_conv c[2];
+
+    return ti_convs_of(w, c) == 1 ? prepare_single(w, c, plan, math) : "no convolution";
+}
+
+/* What lies off its alignment is our own row's; a filter that is copied, and a bias, may. */
+static void run(const ti_work *w)
+{
+    const single *s = w->plan;
+    const int kind = s->k->key.kind;
+    const bool filter_first = kind == TI_CONV_DW;
+    const ti_view *f = filter_first ? &w->out[0] : &w->in[1];
+    const ti_view *other = filter_first ? &w->in[1] : &w->out[0];
+
+    if (ti_vendor_aligned(&w->in[0]) && ti_vendor_aligned(other) &&
+        (s->copy || ti_vendor_aligned(f)))
+        run_single(w);
+    else s->own->run(w);
+}
+
+static size_t scratch(const ti_work *w)
+{
+    const single *s = w->plan;
+    const size_t own = ti_own_scratch(s->own, w), mine = s->work + s->copy;
+
+    return mine > own ? mine : own;
+}
+
+static double chain(const ti_work *w)
+{
+    const single *s = w->plan;
+    const double mine = chain_of(&s->k->key), own = s->own->chain ? s->own->chain(w) : 1;
+
+    return mine > own ? mine : own;
+}
+
+static const char *unfit(const ti_work *w)
+{
+    const char *why;
+
+    if (w->in[0].m.type != TERN_F32) return "takes f32";
+    for (int i = 0; i < w->n_in + w->op->n_out; i++) {
+        const ti_view *v = i < w->n_in ? &w->in[i] : &w->out[i - w->n_in];
+        if (v->count == 0) return "nothing to convolve";
+        if (v->count > INT_MAX) return "a tensor has more than 2^31 elements";
+    }
+    return ti_cudnn_of(w->device, NULL, &why) ? NULL : why;
+}
+
+static int act_of(const ti_work *w) { return ((const tern_conv2d_act_opts *)w->opts)->act; }
+
+static const char *act_rejects(const ti_work *w)
+{
+    if (act_of(w) != TERN_ACT_NONE && act_of(w) != TERN_RELU) return "there is no such epilogue";
+    return unfit(w);
+}
+
+/* ---- conv2d_act_d: scratch holds what the parts need, then h ---- */
+
+static const char *act_d_rejects(const ti_work *w)
+{
+    if (act_of(w) == TERN_RELU && w->in[4].count < 0) return "y is absent";
+    return act_rejects(w);
+}
+
+static tern_conv2d_opts plain(const ti_work *w, const ti_view *like)
+{
+    const tern_conv2d_act_opts *a = w->opts;
+    tern_conv2d_opts o;
+
+    memset(&o, 0, sizeof o);
+    for (int i = 0; i < 2; i++) {
+        o.stride[i] = a->stride[i];
+        o.pad[i] = a->pad[i];
+        o.dilation[i] = a->dilation[i];
+    }
+    o.groups = a->groups;
+    memcpy(o.shape, like->m.shape.dim, sizeof o.shape);
+    return o;
+}
+
+/* h: gy, or gy where y is positive. */
+static void call_dx(ti_inner *c, const ti_work *w, const tern_conv2d_opts *o, const ti_view *h)
+{
+    ti_inner_call(c, w, "conv2d_dx", o, 2, (ti_view[]){*h, w->in[1]}, w->out[0]);
+}
+static void call_dw(ti_inner *c, const ti_work *w, const tern_conv2d_opts *o, const ti_view *h)
+{
+    ti_inner_call(c, w, "conv2d_dw", o, 2, (ti_view[]){w->in[0], *h}, w->out[1]);
+}
+static void call_h(ti_inner *c, const ti_work *w, const ti_view *h)
+{
+    ti_inner_call(c, w, "relu_d", NULL, 2, (ti_view[]){w->in[4], w->in[3]}, *h);
+}
+static const tern_reduce_opts but_channels = {.axes = 1 | 4 | 8};
+static void call_db(ti_inner *c, const ti_work *w, const ti_view *h)
+{
+    const ti_meta m = ti_packed_meta(h->m.type, (tern_shape){1, {h->m.shape.dim[1]}});
+    ti_view db = ti_view_at(&m, NULL);
+
+    db.data = w->out[2].data;
+    ti_inner_call(c, w, "sum", &but_channels, 1, h, db);
+}
+
+static void make_room(backward *b, size_t bytes)
+{
+    if (rounded(bytes) > b->room) b->room = rounded(bytes);
+}
+
+static const char *act_d_prepare(const ti_work *w, void *plan, tern_math_t math)
+{
+    const tern_conv2d_opts to_x = plain(w, &w->in[0]), to_w = plain(w, &w->in[1]);
+    backward *b = plan;
+    const char *why = NULL;
+    ti_conv c[2];
+    ti_inner call;
+
+    b->own = ti_own_row(w);
+    if (!b->own) return "there is no row of our own beside it";
+    b->makes_h = act_of(w) == TERN_RELU;
+    b->math = math == TERN_MATH_F32 ? TI_MATH_F32 : TI_MATH_TF32;
+    make_room(b, 64);
+    if (w->out[0].count > 0) {
+        call_dx(&call, w, &to_x, &w->in[3]);
+        (void)ti_convs_of(&call.w, c);
+        if ((why = prepare_single(&call.w, c, &b->dx, math)) != NULL) return why;
+        make_room(b, b->dx.work + b->dx.copy);
+    }
+    if (w->out[1].count > 0) {
+        call_dw(&call, w, &to_w, &w->in[3]);
+        (void)ti_convs_of(&call.w, c);
+        if ((why = prepare_single(&call.w, c, &b->dw, math)) != NULL) return why;
+        make_room(b, b->dw.work + b->dw.copy);
+    }
+    call_db(&call, w, &w->in[3]);
+    const ti_row *sum = ti_own_row(&call.w);
+    make_room(b, ti_own_scratch(sum, &call.w));
+    if (!sum) return "there are no rows of our own beside it";
+    if (!b->makes_h) return NULL;
+    call_h(&call, w, &w->in[3]);
+    return ti_own_row(&call.w) ? NULL : "there are no rows of our own beside it";
+}
+
+static void run_part(ti_inner *c, const single *s)
+{
+    c->w.plan = s;
+    run_single(&c->w);
+}
+
+static bool lies_well(const ti_work *w, const backward *b)
+{
+    return ti_vendor_aligned(&w->in[0]) && ti_vendor_aligned(&w->in[3]) &&
+           ti_vendor_aligned(&w->out[0]) && (b->dx.copy || ti_vendor_aligned(&w->in[1])) &&
+           (b->dw.copy || ti_vendor_aligned(&w->out[1]));
+}
+
+static void act_d_run(const ti_work *w)
+{
+    const tern_conv2d_opts to_x = plain(w, &w->in[0]), to_w = plain(w, &w->in[1]);
+    const backward *b = w->plan;
+    ti_view h = w->in[3];
+    ti_inner c;
+
+    if (!lies_well(w, b)) {
+        b->own->run(w);
+        return;
+    }
+    if (b->makes_h) {
+        h.data = (char *)w->scratch + b->room;
+        call_h(&c, w, &h);
+        ti_own_row(&c.w)->run(&c.w);
+    }
+    if (w->out[0].count > 0) {
+        call_dx(&c, w, &to_x, &h);
+        run_part(&c, &b->dx);
+    }
+    if (w->out[1].count > 0) {
+        call_dw(&c, w, &to_w, &h);
+        run_part(&c, &b->dw);
+    }
+    if (w->out[2].count <= 0) return;
+    if (w->in[2].count < 0) {
+        ti_cuda_check(w->device,
+                      cudaMemsetAsync(w->out[2].data, 0, ti_bytes(&w->out[2].m), w->device->stream),
+                      w->op->name);
+        return;
+    }
+    call_db(&c, w, &h);
+    ti_own_row(&c.w)->run(&c.w);
+}
+
+static size_t act_d_scratch(const ti_work *w)
+{
+    const backward *b = w->plan;
+    const size_t own = ti_own_scratch(b->own, w);
+    const size_t mine = b->room + (b->makes_h ? ti_bytes(&w->in[3].m) : 0);
+
+    return mine > own ? mine : own;
+}
+
+static double act_d_chain(const ti_work *w)
+{
+    const backward *b = w->plan;
+    const int64_t *f = w->in[1].m.shape.dim, *y = w->in[3].m.shape.dim;
+    const double dx = (double)(f[0] * f[2] * f[3]), dw = (double)(y[0] * y[2] * y[3]);
+    const double own = b->own->chain ? b->own->chain(w) : 1;
+    const double mine = ti_vendor_chain((dx > dw ? dx : dw) + 3, b->math);
+
+    return mine > own ? mine : own;
+}
+
+/* ---- Rows ---- */
+
+/* Below those of our own rows; not yet by measurements on a GPU. */
+static double cost(const ti_work *w) { return 6000 + ti_work_bytes(w) * 1e-3; }
+/* Below that of a row above behind a rounding call. */
+static double rounded_cost(const ti_work *w) { return 5500 + ti_work_bytes(w) * 1e-3; }
+
+/* The functions of the rows in math mode `mode`, around those for f32. */
+#define IN_MODE(prefix, name, mode)                                                                \
+    static const char *prefix##prepare_##name(const ti_work *w, void *to)                          \
+    {                                                                                              \
+        return prefix##prepare(w, to, mode);                                                       \
+    }                                                                                              \
+    static size_t prefix##scratch_##name(const ti_work *w)                                         \
+    {                                                                                              \
+        return mode == TERN_MATH_F32 ? prefix##scratch(w)                                          \
+                                     : ti_rounded_scratch(w, prefix##scratch(w));                  \
+    }                                                                                              \
+    static void prefix##run_##name(const ti_work *w)                                               \
+    {                                                                                              \
+        if (mode == TERN_MATH_F32) prefix##run(w);                                                 \
+        else ti_rounded_run(w, mode, prefix##scratch(w), prefix##run);                             \
+    }
+#define IN_MODES(prefix)                                                                           \
+    IN_MODE(prefix, f32, TERN_MATH_F32)                                                            \
+    IN_MODE(prefix, tf32, TERN_MATH_TF32)                                                          \
+    IN_MODE(prefix, bf16, TERN_MATH_BF16)                                                          \
+    IN_MODE(prefix, f16, TERN_MATH_F16)
+
+IN_MODES()
+IN_MODES(act_d_)
+
+#define IMAGE TI_CHANNELS_LAST
+#define ROW(op_, rejects_, prefix, plan_, name, class_, cost_, ...)                                \
+    {                                                                                              \
+        .op = op_, .impl = class_ == TI_REORDERED ? "cudnn" : "cudnn_" #name, .reject = rejects_,  \
+        .cost = cost_, .want = {__VA_ARGS__}, .plan_bytes = sizeof(plan_),                         \
+        .prepare = prefix##prepare_##name, .scratch = prefix##scratch_##name,                      \
+        .run = prefix##run_##name, .chain = prefix##chain, .numbers = class_                       \
+    }
+#define ROWS(op, rejects, prefix, plan, ...)                                                       \
+    ROW(op, rejects, prefix, plan, f32, TI_REORDERED, cost, __VA_ARGS__),                          \
+        ROW(op, rejects, prefix, plan, tf32, TI_CLASS_TF32, rounded_cost, __VA_ARGS__),            \
+        ROW(op, rejects, prefix, plan, bf16, TI_CLASS_BF16, rounded_cost, __VA_ARGS__),            \
+        ROW(op, rejects, prefix, plan, f16, TI_CLASS_F16, rounded_cost, __VA_ARGS__)
+
+const ti_row ti_vendor_cudnn_conv[] = {
+    ROWS("conv2d", unfit, , single, IMAGE, TI_ROW_MAJOR),
+    ROWS("conv2d_dx", unfit, , single, IMAGE, TI_ROW_MAJOR),
+    ROWS("conv2d_dw", unfit, , single, IMAGE, IMAGE),
+    ROWS("conv2d_act", act_rejects, , single, IMAGE, TI_ROW_MAJOR, TI_ROW_MAJOR),
+    ROWS("conv2d_act_d", act_d_rejects, act_d_, backward, IMAGE, TI_ROW_MAJOR, TI_ROW_MAJOR, IMAGE,
+         IMAGE),
+    {.op = NULL},
+};
