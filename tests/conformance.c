@@ -125,6 +125,7 @@ static void conform(const char *device, tern_type type, bool strided)
 {
     run r = {.ref = tc_open("ref"), .dev = tc_open(device), .type = type, .strided = strided};
 
+    if (strcmp(device, "simt") == 0) tc_shuffle(r.dev);
     tc_each_sample(one_sample, &r);
     cr_log_info("%s %s: %ld values, worst %.2f of its bound: %s", device, tern_type_name(type),
                 r.n_compared, r.worst, r.worst_name);

@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "core/core.h"
 #include "simt/control.h"
@@ -49,6 +50,14 @@ static inline tc_emulator tc_emulator_of(tern_ctx *ctx)
     *(void **)&e.live_bytes = tc_symbol(ctx, "simt_live_bytes");
     *(void **)&e.work_done = tc_symbol(ctx, "simt_work_done");
     return e;
+}
+
+/* Threads and streams in the order that TC_SEED says, if it does. */
+static inline void tc_shuffle(tern_ctx *ctx)
+{
+    const char *seed = getenv("TC_SEED");
+
+    if (seed) tc_emulator_of(ctx).seed((unsigned)atoi(seed));
 }
 
 /* The emulator has nothing to say against what ran so far. In the checked build it must have

@@ -209,6 +209,21 @@ tsan_runner() {
     fi
 }
 
+# The CUDA plug-in for two GPUs and as PTX; its warnings are errors.
+nvcc_build() {
+    if ! have nvcc && [ ! -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]; then
+        skip_loudly 'no nvcc: the CUDA kernels were compiled for no GPU'
+        return
+    fi
+    name=nvcc try_build cuda '-DTERN_CUDA_ARCHS=80;90' || return
+    if [ -e build/nvcc/libtern_cuda.so ]; then
+        passed=$((passed + 1))
+        summaries+='nvcc: sm_80, sm_90 and PTX compile without warnings'$'\n'
+    else
+        skip_loudly "$(grep -o -m 1 'left out: the CUDA plug-in.*' build/nvcc.log)"
+    fi
+}
+
 ci() {
     local runner
     # Long, and of no use twice: what looks at the tree, not at the code's behaviour.
@@ -230,6 +245,7 @@ ci() {
     else
         skip_loudly 'no clang: built with one compiler only'
     fi
+    nvcc_build
 }
 
 run_tests() {
