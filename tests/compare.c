@@ -6,6 +6,7 @@
 
 #include "core/judge.h"
 #include "step.h"
+#include "tern/call.h"
 
 /* ---- Distances ---- */
 
@@ -267,6 +268,66 @@ Test(compare, a_planted_fault_is_found_where_it_is)
     }
     cr_expect(planted > 25, "%d", planted);
     close_pair(&p);
+}
+
+/* ---- Winograd ---- */
+
+/* Normal values, all but one in `every` of them 0. */
+static tern_tensor *sparse(tern_ctx *ctx, tern_shape s, uint64_t seed, int every)
+{
+    const int64_t n = tern_count(s);
+    double *x = calloc((size_t)n, sizeof *x);
+
+    for (int64_t i = 0; i < n; i++) {
+        const double value = tc_normal(&seed);
+        if (tc_uniform(&seed) * every < 1) x[i] = (float)value;
+    }
+    tern_tensor *t = tern_from_doubles(ctx, TERN_F32, x, s);
+    free(x);
+    return t;
+}
+
+/* What cancels in the transforms leaves its rounding in elements whose own products are all 0: the
+ * bound of the class counts it. */
+static void sparse_winograd(const char *op, const char *options, tern_shape a, tern_shape b)
+{
+    tern_ctx *cpu = tc_open("cpu"), *ref = tc_open("ref");
+    tern_call_info info;
+    tern_call_error e;
+    double share = 0;
+
+    for (int every = 1; every <= 256; every *= 4) {
+        tern_frame_begin(cpu);
+        tern_tensor *in[] = {sparse(cpu, a, 5, every), sparse(cpu, b, 7, every)};
+        if (strcmp(op, "conv2d_dx") != 0) in[0] = tern_channels_last(cpu, in[0]);
+        tern_call *k = tern_call_open(cpu, op, options, 2, in, 0);
+        cr_assert(k != NULL, "%s %s: %s", op, options, tern_error_text(cpu));
+        tern_call_look(k, &info);
+        cr_expect(strcmp(info.kernel, "winograd") == 0, "%s %s runs on %s", op, options,
+                  info.kernel);
+        cr_assert(tern_call_check(cpu, &e, k, ref) == TERN_OK, "%s", tern_error_text(cpu));
+        cr_expect(e.n_beyond == 0, "%s %s, 1 in %d: %g of the bound", op, options, every, e.share);
+        share = fmax(share, e.share);
+        tern_call_close(cpu, k);
+        tern_frame_end(cpu);
+    }
+    cr_expect(share > 0.001, "%s %s: %g of the bound: it says nothing", op, options, share);
+    tc_close(ref);
+    tc_close(cpu);
+}
+
+Test(compare, winograd_has_a_bound_where_all_own_products_are_zero)
+{
+    const tern_shape w = TI_SHAPE(64, 64, 3, 3), x = TI_SHAPE(2, 64, 9, 10);
+    const tern_shape y = TI_SHAPE(2, 64, 9, 10), wide = TI_SHAPE(4, 64, 16, 15);
+    const tern_shape half = TI_SHAPE(4, 64, 8, 8);
+
+    sparse_winograd("conv2d", "pad=1,1", x, w);
+    sparse_winograd("conv2d_dx", "pad=1,1 shape=2,64,9,10", y, w);
+    sparse_winograd("conv2d_dw", "pad=1,1 shape=64,64,3,3", x, y);
+    sparse_winograd("conv2d", "stride=2,2 pad=1,1", wide, w);
+    sparse_winograd("conv2d_dx", "stride=2,2 pad=1,1 shape=4,64,16,15", half, w);
+    sparse_winograd("conv2d_dw", "stride=2,2 pad=1,1 shape=64,64,3,3", wide, half);
 }
 
 /* ---- What a side lacks ---- */

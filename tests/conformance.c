@@ -30,14 +30,15 @@ static double rounded(tern_type type, double x) { return type == TERN_F32 ? (dou
 
 /* What op->bound says for this call, in doubles; NULL: exact. */
 static double *bound_of(run *r, const ti_op *op, const void *opts, int n_in, tern_tensor *const *in,
-                        tern_tensor *const *out, int i, double chain)
+                        tern_tensor *const *out, int i, const ti_choice *how)
 {
     ti_call c = {.ctx = r->ref, .op = op, .opts = opts, .n_in = n_in, .in = in};
     tern_tensor *b;
 
     memcpy(c.out, out, sizeof c.out);
+    if (how) c.numbers = how->row->numbers;
     if (out[i]->m.type != TERN_F64) return NULL; /* whole numbers are exact */
-    if (!op->bound || !(b = op->bound(&c, i, chain))) {
+    if (!op->bound || !(b = op->bound(&c, i, how ? how->chain : 1))) {
         cr_assert(tern_error(r->ref) == TERN_OK, "%s: bound: %s", op->name,
                   tern_error_text(r->ref));
         return NULL;
@@ -109,7 +110,7 @@ static void one_sample(const ti_op *op, const ti_sample *s, void *user)
     for (int i = 0; i < op->n_out; i++) {
         if (op->out[i].kind == TI_HINT || !out64[i]) continue;
         double *want = tc_doubles(r->ref, out64[i]), *got = tc_doubles(r->dev, out[i]);
-        double *bound = bound_of(r, op, opts, s->n_in, in64, out64, i, how ? how->chain : 1);
+        double *bound = bound_of(r, op, opts, s->n_in, in64, out64, i, how);
 
         compare(r, op, name, i, want, got, bound, tern_count(out64[i]->m.shape));
         free(want);

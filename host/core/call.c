@@ -248,6 +248,7 @@ tern_status tern_call_check(tern_ctx *ctx, tern_call_error *e, tern_call *k, ter
     if (!(in = ti_alloc(ctx, (size_t)(k->n_in + 1) * sizeof(tern_tensor *)))) return ctx->error;
     ti_opts_fill(k->op, filled, k->opts);
     ti_call c = {.ctx = ref, .op = k->op, .opts = filled, .n_in = k->n_in, .in = in};
+    if (k->how) c.numbers = k->how->row->numbers;
     tern_frame_begin(ref);
     for (int i = 0; i < k->n_in && !ctx->error; i++)
         if (k->in[i] && !is_hint(k, i)) in[i] = widened(ctx, ref, k->in[i]);

@@ -25,7 +25,8 @@ typedef struct {
     tern_tensor **given;                  /* room for a side's inputs */
     const double *want[TI_OUTS];          /* its results, row-major */
     double *copy[TI_OUTS], *bound[TI_OUTS];
-    double chain; /* that the bounds hold for; -1: there are none */
+    double chain; /* that the bounds hold for, -1: there are none; and the class */
+    ti_class numbers;
 } line;
 
 static const ti_arg *output_of(const line *w, int k) { return &w->l->out[k]; }
@@ -116,8 +117,8 @@ static tern_status wrap_operands(line *w)
     return w->c->ref->error ? w->c->ref->error : ti_compare_failed(w->c, ctx, "bounds");
 }
 
-/* The bound of result k for a row with that chain; *to is NULL where bits must be equal. */
-static tern_status bound_of(line *w, int k, double chain, const double **to)
+/* The bound of result k for such a row; *to is NULL where bits must be equal. */
+static tern_status bound_of(line *w, int k, const ti_choice *how, const double **to)
 {
     tern_ctx *ctx = w->c->bounds;
     ti_call c = {.ctx = ctx, .op = w->l->op, .opts = w->opts, .n_in = w->l->n_in};
@@ -125,17 +126,19 @@ static tern_status bound_of(line *w, int k, double chain, const double **to)
 
     *to = NULL;
     if (!w->l->op->bound || w->out[k]->m.type != TERN_F64) return TERN_OK;
-    for (int j = 0; j < TI_OUTS && chain != w->chain; j++) {
+    for (int j = 0; j < TI_OUTS; j++) {
+        if (how->chain == w->chain && how->row->numbers == w->numbers) break;
         ti_free(w->c->ref, w->bound[j]);
         w->bound[j] = NULL;
     }
-    w->chain = chain;
+    w->chain = how->chain;
+    c.numbers = w->numbers = how->row->numbers;
     TI_TRY(wrap_operands(w));
     c.in = w->as_bound;
     memcpy(c.out, w->to, sizeof c.out);
     if (!w->bound[k]) {
         tern_frame_begin(ctx);
-        tern_tensor *b = w->l->op->bound(&c, k, chain);
+        tern_tensor *b = w->l->op->bound(&c, k, how->chain);
         if (b && (w->bound[k] = ti_alloc(w->c->ref, (size_t)(n + 1) * sizeof(double))) != NULL)
             (void)!tern_to_doubles(ctx, w->bound[k], b);
         tern_frame_end(ctx);
@@ -226,7 +229,7 @@ static tern_status look_at(line *w, int s, int k, tern_tensor *t, const ti_choic
         t->store->refs++;
         return TERN_OK;
     }
-    TI_TRY(bound_of(w, k, how->chain, &bound));
+    TI_TRY(bound_of(w, k, how, &bound));
     if (!(got = ti_alloc(c->ref, (size_t)(tern_count(t->m.shape) + 1) * sizeof *got)))
         return c->ref->error;
     if (!tern_to_doubles(c->side[s], got, t)) (void)!judge_output(w, s, k, got, bound, how->row);

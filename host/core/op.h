@@ -52,6 +52,16 @@ typedef struct {
         .names = names_                                                                            \
     }
 
+/* What the numbers of a row are: equal to ref's rounding; sums in another order; … */
+typedef enum {
+    TI_EXACT,
+    TI_REORDERED,
+    TI_WINOGRAD,
+    TI_CLASS_TF32,
+    TI_CLASS_BF16,
+    TI_CLASS_F16
+} ti_class;
+
 /* One application: for shape, view, grad, compose, bound. */
 typedef struct {
     tern_ctx *ctx;
@@ -62,6 +72,7 @@ typedef struct {
     tern_tensor *out[TI_OUTS]; /* for grad: those the op saves, re-attached; for bound: all */
     ti_meta meta[TI_OUTS];     /* for the shape rule to fill */
     const bool *wants;         /* for grad: which inputs need a derivative */
+    ti_class numbers;          /* for bound: of the row that is judged */
 } ti_call;
 
 /* What the conformance tests draw an input from. */

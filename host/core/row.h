@@ -39,16 +39,6 @@ typedef struct {
 /* How a row wants an input to lie; apply repacks it by a `copy` call where it does not. */
 typedef enum { TI_ANY_LAYOUT, TI_ROW_MAJOR, TI_CHANNELS_LAST, TI_DENSE } ti_layout;
 
-/* What its numbers are: equal to ref's rounding; sums in another order; … */
-typedef enum {
-    TI_EXACT,
-    TI_REORDERED,
-    TI_WINOGRAD,
-    TI_CLASS_TF32,
-    TI_CLASS_BF16,
-    TI_CLASS_F16
-} ti_class;
-
 struct ti_row {
     const char *op, *impl;
     /* NULL: takes it. Static, from shapes, types and options; views have no data then. Inputs will

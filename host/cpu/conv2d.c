@@ -72,13 +72,10 @@ static const char *no_winograd(const ti_work *w, const ti_conv *v, ti_conv_pass 
 }
 static double winograd_ns(const ti_conv *v) { return 0.9 * direct_ns(v); }
 
-/* The bounds' c sqrt(L) takes the transforms' growth as growth^2 roundings more. */
+/* What the transforms make of the sums is in the bounds of the class. */
 static double winograd_chain(const ti_work *w, const ti_conv *v, ti_conv_pass pass)
 {
-    const ti_simd *k = ti_cpu_simd(w->device);
-    const double growth = k->wino_growth(v, pass);
-
-    return (double)k->wino_chain(v, pass) * growth * growth;
+    return (double)ti_cpu_simd(w->device)->wino_chain(v, pass);
 }
 
 static int n_threads(const ti_work *w) { return ti_threads_count(ti_cpu_threads(w->device)); }

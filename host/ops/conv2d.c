@@ -9,6 +9,7 @@
 
 #include "ops/common.h"
 #include "ops/conv2d.h"
+#include "ops/winograd.h"
 
 static const ti_field conv_fields[] = {
     TI_FIELD(tern_conv2d_opts, TI_INT, stride, 2, 1),
@@ -101,16 +102,28 @@ static void conv_dw_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **
     if (c->wants[1]) d[1] = tern_conv2d(c->ctx, c->in[0], g[0], &to_y);
 }
 
-/* All three are sums of products: the sum of the products' sizes, by the same op. */
+/* All three are sums of products: the sizes of what is added up, by the same op. */
+static tern_tensor *size_bound(const ti_call *c, ti_conv_size what, double L)
+{
+    const tern_conv2d_opts *o = c->opts;
+
+    return tern_scale(c->ctx, ti_conv2d_size(c->ctx, what, c->numbers, c->in[0], c->in[1], *o),
+                      ti_sum_error(L));
+}
 static tern_tensor *conv_bound(const ti_call *c, int i_out, double L)
 {
-    tern_ctx *ctx = c->ctx;
-
     (void)i_out;
-    return tern_scale(
-        ctx,
-        ti_apply1(ctx, c->op, c->opts, 2, TI_IN(tern_abs(ctx, c->in[0]), tern_abs(ctx, c->in[1]))),
-        ti_sum_error(L));
+    return size_bound(c, TI_SIZE_Y, L);
+}
+static tern_tensor *conv_dx_bound(const ti_call *c, int i_out, double L)
+{
+    (void)i_out;
+    return size_bound(c, TI_SIZE_DX, L);
+}
+static tern_tensor *conv_dw_bound(const ti_call *c, int i_out, double L)
+{
+    (void)i_out;
+    return size_bound(c, TI_SIZE_DW, L);
 }
 
 /* Two for each (x, w, y) that would meet without borders. */
@@ -253,7 +266,7 @@ static const ti_op conv2d_dx = {
     .fields = conv_fields,
     .shape = conv_dx_shape,
     .grad = conv_dx_grad,
-    .bound = conv_bound,
+    .bound = conv_dx_bound,
     .samples = conv_dx_samples,
     .flops = conv_dx_flops,
 };
@@ -268,7 +281,7 @@ static const ti_op conv2d_dw = {
     .fields = conv_fields,
     .shape = conv_dw_shape,
     .grad = conv_dw_grad,
-    .bound = conv_bound,
+    .bound = conv_dw_bound,
     .samples = conv_dw_samples,
     .flops = conv_dw_flops,
 };

@@ -5,6 +5,7 @@
 
 #include "ops/common.h"
 #include "ops/conv2d.h"
+#include "ops/winograd.h"
 #include "tern/grad.h"
 
 static const ti_field act_fields[] = {
@@ -72,7 +73,7 @@ static tern_tensor *act_bound(const ti_call *c, int i_out, double L)
     tern_ctx *ctx = c->ctx;
     const tern_conv2d_opts o = geometry(c, NULL);
     tern_tensor *b = c->in[2];
-    tern_tensor *z = tern_conv2d(ctx, tern_abs(ctx, c->in[0]), tern_abs(ctx, c->in[1]), &o);
+    tern_tensor *z = ti_conv2d_size(ctx, TI_SIZE_Y, c->numbers, c->in[0], c->in[1], o);
 
     (void)i_out;
     if (b)
@@ -110,11 +111,11 @@ static tern_tensor *act_d_bound(const ti_call *c, int i_out, double L)
 {
     tern_ctx *ctx = c->ctx;
     const tern_conv2d_opts o = geometry(c, i_out < 2 ? c->in[i_out] : NULL);
-    tern_tensor *g = tern_abs(ctx, c->in[3]), *s;
+    tern_tensor *g = c->in[3], *s;
 
-    if (i_out == 0) s = tern_conv2d_dx(ctx, g, tern_abs(ctx, c->in[1]), &o);
-    else if (i_out == 1) s = tern_conv2d_dw(ctx, tern_abs(ctx, c->in[0]), g, &o);
-    else s = tern_sum(ctx, g, &(tern_reduce_opts){.axes = 1 | 4 | 8});
+    if (i_out == 0) s = ti_conv2d_size(ctx, TI_SIZE_DX, c->numbers, g, c->in[1], o);
+    else if (i_out == 1) s = ti_conv2d_size(ctx, TI_SIZE_DW, c->numbers, c->in[0], g, o);
+    else s = tern_sum(ctx, tern_abs(ctx, g), &(tern_reduce_opts){.axes = 1 | 4 | 8});
     return tern_scale(ctx, s, ti_sum_error(L) + 4);
 }
 
