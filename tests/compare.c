@@ -99,7 +99,7 @@ static pair open_pair(const char *a, const char *b, bool dropout)
     p.j = small_net(p.ref, dropout);
     tern_frame_begin(p.ref);
     feed(p.ref, in, 0, 5);
-    p.c = tern_compare_open(p.ref, train_step, &p.j, in, 2, p.side);
+    p.c = tern_compare_open(p.ref, train_step, &p.j, in, 2, p.side, false);
     tern_frame_end(p.ref);
     FINE(p.ref);
     cr_assert(p.c != NULL);
@@ -397,14 +397,14 @@ Test(compare, wrong_arguments)
     feed(ref, in, 0, 3);
     feed(ref, other, 0, 4);
     feed(cpu, there, 0, 3);
-    refused(ref, tern_compare_open(ref, NULL, &j, in, 1, &cpu), "required");
-    refused(ref, tern_compare_open(ref, train_step, &j, in, 0, &cpu), "0 devices");
-    refused(ref, tern_compare_open(ref, train_step, &j, in, 5, five), "5 devices");
-    refused(ref, tern_compare_open(ref, train_step, &j, in, 1, &ref), "side 0");
-    refused(ref, tern_compare_open(ref, train_step, &j, in, 1, &null), "computes nothing");
-    refused(ref, tern_compare_open(ref, train_step, &j, there, 1, &cpu), "another context");
-    refused(cpu, tern_compare_open(cpu, train_step, &on_cpu, there, 1, &ref), "not on ref");
-    tern_compare *c = tern_compare_open(ref, train_step, &j, in, 1, &cpu);
+    refused(ref, tern_compare_open(ref, NULL, &j, in, 1, &cpu, false), "required");
+    refused(ref, tern_compare_open(ref, train_step, &j, in, 0, &cpu, false), "0 devices");
+    refused(ref, tern_compare_open(ref, train_step, &j, in, 5, five, false), "5 devices");
+    refused(ref, tern_compare_open(ref, train_step, &j, in, 1, &ref, false), "side 0");
+    refused(ref, tern_compare_open(ref, train_step, &j, in, 1, &null, false), "computes nothing");
+    refused(ref, tern_compare_open(ref, train_step, &j, there, 1, &cpu, false), "another context");
+    refused(cpu, tern_compare_open(cpu, train_step, &on_cpu, there, 1, &ref, false), "not on ref");
+    tern_compare *c = tern_compare_open(ref, train_step, &j, in, 1, &cpu, false);
     FINE(ref);
     cr_expect(tern_compare_step(ref, c, other, NULL, NULL) == TERN_E_SHAPE);
     tern_error_clear(ref);
@@ -440,7 +440,7 @@ static long failing_allocations(bool on_side)
     feed(ref, in, 0, 2);
     for (; !done; n += n < 60 ? 1 : 7) {
         ti_fail_allocation(hurt, n, n & 1);
-        tern_compare *c = tern_compare_open(ref, train_step, &j, in, 1, &cpu);
+        tern_compare *c = tern_compare_open(ref, train_step, &j, in, 1, &cpu, false);
         const tern_status status = c ? tern_compare_step(ref, c, in, NULL, NULL) : tern_error(ref);
         ti_fail_allocation(hurt, -1, false);
         cr_expect(status == TERN_OK || status == TERN_E_MEMORY, "allocation %ld: %s", n,
@@ -450,7 +450,7 @@ static long failing_allocations(bool on_side)
         tern_error_clear(ref);
         tern_compare_close(ref, c);
     }
-    tern_compare *c = tern_compare_open(ref, train_step, &j, in, 1, &cpu);
+    tern_compare *c = tern_compare_open(ref, train_step, &j, in, 1, &cpu, false);
     cr_expect(tern_compare_step(ref, c, in, NULL, NULL) == TERN_OK, "%s", tern_error_text(ref));
     tern_compare_close(ref, c);
     tern_frame_end(ref);

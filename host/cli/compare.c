@@ -172,7 +172,8 @@ static tern_status trace(comparison *k)
     tern_mode(ctx, TERN_TRAIN);
     tern_frame_begin(ctx);
     if (next_batch(k, 0, in) == TERN_OK)
-        k->compare = tern_compare_open(ctx, step, k, in, k->n_side, k->side);
+        k->compare =
+            tern_compare_open(ctx, step, k, in, k->n_side, k->side, cli_flag(k->c, "fused"));
     tern_frame_end(ctx);
     if (!k->compare) return tern_error(ctx);
     while (tern_compare_at(k->compare, k->n, NULL)) k->n++;

@@ -69,8 +69,8 @@ static void no_such_layer(const comparison *k, const char *given, const char *la
     for (int i = 0; i < k->n; i++) names[i] = k->tensor[i].t.layer;
     near = nearest(layer, names);
     if (in_summary(k, layer))
-        usage_error(k->c, "--inject %s: %s computes nothing: its result is a view of its input's",
-                    given, layer);
+        usage_error(k->c, "--inject %s: %s has no call of its own: its result is a view%s", given,
+                    layer, cli_flag(k->c, "fused") ? ", or it is fused" : "");
     else
         usage_error(k->c, "--inject %s: there is no layer \"%s\"%s%s%s", given, layer,
                     near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");

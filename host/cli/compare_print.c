@@ -115,8 +115,9 @@ static void print_head(const comparison *k)
         result("      %s  %s (%s), math f32", letter(s), tern_device(k->side[s]),
                tern_isa(k->side[s]));
     result("\ninput      batch of %lld, %s, seed %llu      mode  isolated (each call is fed by the "
-           "reference)\n",
-           (long long)k->batch, k->input, (unsigned long long)tern_seed(ctx));
+           "reference)%s\n",
+           (long long)k->batch, k->input, (unsigned long long)tern_seed(ctx),
+           cli_flag(k->c, "fused") ? ", fused" : "");
     result("step       %s, %s, lr %g, fresh state      %lld step%s%s\n\n", k->subject,
            tern_optim_kind(k->opt), tern_optim_lr(k->opt), (long long)k->steps,
            k->steps > 1 ? "s" : "", k->steps > 1 ? ", each tensor where it was farthest off" : "");
@@ -247,6 +248,7 @@ static void head_json(json *j, const comparison *k)
     json_text(j, "build", build_type());
     json_text(j, k->c->n_arg ? "run" : "model", k->subject);
     json_text(j, "mode", "isolated");
+    json_bool(j, "fused", cli_flag(k->c, "fused"));
     json_text(j, "reference", "ref");
     json_text(j, "math", "f32");
     json_text(j, "input", k->input);

@@ -99,6 +99,8 @@ const option option_table[] = {
     /* compare */
     {"devices", 0, O_TEXT, V_COMPARE, false, 0, 0, "A,B", NULL,
      "one or two devices; each is compared with ref in f64"},
+    {"fused", 0, O_FLAG, V_COMPARE, false, 0, 0, NULL, NULL,
+     "calls that span layers, as training makes them; else each layer has its own"},
     {"inject", 0, O_TEXT, V_COMPARE, false, 0, 0, "TENSOR,rel=R", NULL,
      "a fault on the last device: LAYER.out, .dX, .dW, .db or .update, its largest element times "
      "1 + R"},

@@ -162,7 +162,23 @@ static tern_status check_sides(tern_ctx *ctx, int n, tern_ctx *const *side)
                    ctx->device_name);
 }
 
-static tern_status trace(tern_compare *c, tern_step step, void *user, tern_tensor *const *in)
+/* The plan, fused or not, whatever the context is set to. */
+static ti_plan *plan_of(tern_compare *c, int n, const ti_meta *meta, bool fused)
+{
+    char before[sizeof c->ref->env.disable];
+    const size_t length = strlen(c->ref->env.disable);
+
+    memcpy(before, c->ref->env.disable, sizeof before);
+    if (fused) c->ref->env.disable[0] = 0;
+    else if (length + sizeof ",fuse" <= sizeof before)
+        memcpy(c->ref->env.disable + length, length ? ",fuse" : "fuse", length ? 6 : 5);
+    ti_plan *p = ti_plan_for(c->program, n, meta);
+    memcpy(c->ref->env.disable, before, sizeof before);
+    return p;
+}
+
+static tern_status trace(tern_compare *c, tern_step step, void *user, tern_tensor *const *in,
+                         bool fused)
 {
     tern_ctx *ctx = c->ref;
     int n = 0;
@@ -172,7 +188,7 @@ static tern_status trace(tern_compare *c, tern_step step, void *user, tern_tenso
     for (int i = 0; meta && i < n && !ti_own(ctx, "compare", in[i]); i++)
         meta[i] = ti_canonical(&in[i]->m);
     c->program = ctx->error ? NULL : tern_record(ctx, step, user);
-    c->plan = c->program ? ti_plan_for(c->program, n, meta) : NULL;
+    c->plan = c->program ? plan_of(c, n, meta, fused) : NULL;
     ti_free(ctx, meta);
     if (!c->plan) return ctx->error;
     c->value = ti_alloc(ctx, (size_t)c->plan->n_value * sizeof *c->value);
@@ -184,7 +200,7 @@ static tern_status trace(tern_compare *c, tern_step step, void *user, tern_tenso
 }
 
 tern_compare *tern_compare_open(tern_ctx *ctx, tern_step step, void *user, tern_tensor *const *in,
-                                int n_side, tern_ctx *const *side)
+                                int n_side, tern_ctx *const *side, bool fused)
 {
     tern_compare *c;
 
@@ -200,7 +216,7 @@ tern_compare *tern_compare_open(tern_ctx *ctx, tern_step step, void *user, tern_
     memcpy(c->side, side, (size_t)n_side * sizeof(tern_ctx *));
     if (tern_open(&c->bounds, "cpu")) ti_compare_failed(c, c->bounds, "bounds");
     else c->bounds->no_grad++; /* for good */
-    if (!ctx->error && !trace(c, step, user, in)) return c;
+    if (!ctx->error && !trace(c, step, user, in, fused)) return c;
     ti_object_close(ctx, c);
     return NULL;
 }

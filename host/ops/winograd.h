@@ -24,7 +24,7 @@
 
 #include "core/op.h"
 
-/* Distances that M covers, for stride 1 and 2; how much farther than a 3x3 filter to either side. */
+/* Distances that M covers, for stride 1 and 2; how much farther than a 3x3 filter on each side. */
 enum { TI_WINO_1 = 9, TI_WINO_2 = 15 };
 static inline int ti_winograd_reach(int stride) { return stride == 2 ? 6 : 3; }
 static inline int ti_winograd_width(int stride) { return stride == 2 ? TI_WINO_2 : TI_WINO_1; }

@@ -20,10 +20,12 @@ typedef struct tern_compare tern_compare;
 /*
  * Traces `step` (as in tern_record) for inputs like `in` (ends with NULL) and names its tensors.
  * ctx: opened on "ref", with the variables and the mode that the step wants. side: other contexts,
- * which outlive the comparison; they hold no net. Lives until it is closed, or ctx is.
+ * which outlive the comparison; they hold no net. fused: the calls that programs make of several
+ * stay together, as in training; else each layer has its own. Lives until it is closed, or ctx is.
  */
 TERN_API tern_compare *tern_compare_open(tern_ctx *ctx, tern_step step, void *user,
-                                         tern_tensor *const *in, int n_side, tern_ctx *const *side);
+                                         tern_tensor *const *in, int n_side, tern_ctx *const *side,
+                                         bool fused);
 TERN_API void tern_compare_close(tern_ctx *ctx, tern_compare *compare); /* NULL is legal */
 
 typedef enum { TERN_PASS_FORWARD, TERN_PASS_BACKWARD, TERN_PASS_UPDATE } tern_pass;

@@ -42,7 +42,13 @@ fault lstm-rows fc1.dX backward linear_act_d
 fault resnet20 block4.shortcut.conv1.out forward conv2d_act --size 3x16x16
 fault resnet20 block4.bn2.dX backward batch_norm_d --size 3x16x16
 fault resnet20 block9.bn1.dW backward batch_norm_d --size 3x16x16
+fault resnet20 relu1.out forward relu --size 3x16x16
+fault resnet20 block3.bn2.dX backward bn_add_act_d --size 3x16x16 --fused
 fault resnet20 block5.conv2.update update adam_update --size 3x16x16
+status 0 "$tern" compare --model resnet20 --size 3x16x16 --devices cpu,ref --fused
+has out "reference), fused"
+status 2 "$tern" compare --model resnet20 --devices cpu --fused --inject relu1.out,rel=1
+has err "relu1 has no call of its own"
 status 3 "$tern" compare --model mlp --devices cpu,cpu --inject fc1.out,rel=-0.01 --steps 2
 has out "first failure  forward, fc1.out (linear_act), step 1"
 has out "worst    ["

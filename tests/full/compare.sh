@@ -13,10 +13,12 @@ if [ -e "${BUILD:-}/libtern_simt.so" ]; then # it lies beside that build's comma
 fi
 for model in lenet5 mlp cnn vgg-small resnet18 resnet20 lstm-rows; do
     for pair in $sides; do
-        "$TERN" compare --model $model --devices $pair > out || {
-            cat out
-            exit 1
-        }
-        echo "$model, $pair: $(tail -n 1 out)"
+        for fused in 0 1; do
+            "$TERN" compare --model $model --devices "$pair" --fused=$fused > out || {
+                cat out
+                exit 1
+            }
+            echo "$model, $pair, fused $fused: $(tail -n 1 out)"
+        done
     done
 done
