@@ -30,7 +30,7 @@ for arch in "$@"; do
         }
     done
     for name in conformance rnn; do
-        (cd "$built/simt_ptx" && ./test_$name '--filter=*/*simt*' --verbose) \
+        (cd "$built/simt_ptx" && TC_DEVICE=simt ./test_$name '--filter=*/*simt*' --verbose) \
             > "$scratch/log" 2>&1 || bad=$((bad + 1))
         if grep -q 'SKIPPED: device' "$scratch/log"; then bad=$((bad + 1)); fi
         echo "compute_$arch, $name:"

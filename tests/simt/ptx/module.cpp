@@ -122,6 +122,7 @@ static size_t number(Words &w)
     return n;
 }
 
+/* What a pointer parameter points to (.ptr .global .align 4) is of no use here, and passed over. */
 std::string declare(Words &w, Variable &v, std::vector<std::string> &values)
 {
     std::string word, name;
@@ -130,7 +131,8 @@ std::string declare(Words &w, Variable &v, std::vector<std::string> &values)
     for (word = w.next(); word[0] == '.'; word = w.next()) {
         if (word == ".align") v.align = number(w);
         else if (type_of(word.substr(1)) != NONE) v.type = type_of(word.substr(1));
-        else throw Unreadable{"unknown word '" + word + "' in a declaration", w.line};
+        else if (word != ".ptr" && word != ".global" && word != ".shared" && word != ".const")
+            throw Unreadable{"unknown word '" + word + "' in a declaration", w.line};
     }
     name = word;
     while (w.peek() == "[") {
