@@ -8,37 +8,11 @@
  * matmul takes any strides; the others take x, gy, y row-major and w row-major.
  */
 #include "columns.cuh"
-#include "gemm.cuh"
-
-/* The batch axes of y, and where a's and b's matrices lie along them. */
-static ti_product matmul_of(const ti_work *w)
-{
-    const ti_view *in[] = {&w->out[0], &w->in[0], &w->in[1]};
-    const tern_shape &y = w->out[0].m.shape, &a = w->in[0].m.shape;
-    ti_product p = ti_product_of(1, y.dim[y.rank - 2], y.dim[y.rank - 1], a.dim[a.rank - 1]);
-    tern_shape batch = y;
-    int64_t n = 1;
-
-    batch.rank -= 2;
-    for (int i = 0; i < batch.rank; i++) n *= batch.dim[i];
-    p = ti_product_of(n, p.M, p.N, p.K);
-    memset(&p.batch, 0, sizeof p.batch);
-    p.batch.rank = batch.rank;
-    p.batch.n = 4;
-    memcpy(p.batch.dim, batch.dim, sizeof batch.dim);
-    for (int k = 0; k < 3; k++) {
-        ti_meta m = in[k]->m;
-
-        m.shape.rank -= 2;
-        ti_nest_operand(&p.batch, k, &m, batch);
-    }
-    ti_nest_simplify(&p.batch, false);
-    return p;
-}
+#include "product.cuh"
 
 template <class T> static void matmul_as(const ti_work *w)
 {
-    const ti_product p = matmul_of(w);
+    const ti_product p = ti_matmul_of(w);
     const ti_meta *a = &w->in[0].m, *b = &w->in[1].m;
     const int i = a->shape.rank - 2, j = b->shape.rank - 2;
 
@@ -51,9 +25,9 @@ TI_FLOAT_ROW(matmul, w->in[0])
 static size_t size_of(const ti_work *w) { return tern_type_size(w->in[0].m.type); }
 static size_t matmul_scratch(const ti_work *w)
 {
-    return (size_t)ti_product_scratch(matmul_of(w)) * size_of(w);
+    return (size_t)ti_product_scratch(ti_matmul_of(w)) * size_of(w);
 }
-static double matmul_chain(const ti_work *w) { return ti_product_chain(matmul_of(w)); }
+static double matmul_chain(const ti_work *w) { return ti_product_chain(ti_matmul_of(w)); }
 
 /* ---- linear_act ---- */
 

@@ -17,6 +17,7 @@
 /* Behind each output of a library lies this much that must stay as it was. */
 enum { GUARD = 256, GUARD_BYTE = 0xA5, PATTERN = 65521 };
 
+/* One that takes the numbers as they are: rows of other math modes are no measure. */
 const ti_row *ti_own_row(const ti_work *w)
 {
     const ti_row *best = NULL;
@@ -24,7 +25,8 @@ const ti_row *ti_own_row(const ti_work *w)
 
     for (int k = 0; ti_cuda_rows[k]; k++)
         for (const ti_row *r = ti_cuda_rows[k]; r->op; r++) {
-            if (strcmp(r->op, w->op->name) != 0 || r->prepare || (r->reject && r->reject(w)))
+            if (strcmp(r->op, w->op->name) != 0 || r->prepare || r->numbers >= TI_CLASS_TF32 ||
+                (r->reject && r->reject(w)))
                 continue;
             const double cost = r->cost ? r->cost(w) : 1e18;
             if (!best || cost < least) best = r, least = cost;

@@ -19,6 +19,7 @@ typedef struct {
     tern_ctx *ref, *dev;
     tern_type type;
     bool strided;
+    tern_math_t math;
     long n_compared;
     double worst; /* share of a bound */
     char worst_name[120];
@@ -90,6 +91,7 @@ static void one_sample(const ti_op *op, const ti_sample *s, void *user)
     const unsigned all = (1u << op->n_out) - 1;
     char name[120];
 
+    if (r->math && !op->operands) return;
     tc_name(name, op, s);
     tern_frame_begin(r->ref);
     tern_frame_begin(r->dev);
@@ -98,6 +100,8 @@ static void one_sample(const ti_op *op, const ti_sample *s, void *user)
     tc_inputs(r->dev, op, s, r->type, 1, in);
     for (int i = 0; i < s->n_in && r->strided; i++)
         if (in[i]) in[i] = tc_strided(r->dev, in[i]);
+    for (int i = 0; i < s->n_in && r->math; i++) /* what the mode does to operands */
+        if (in64[i] && (op->operands >> i & 1)) in64[i] = tern_round_to(r->ref, in64[i], r->math);
     if (op->view && r->strided && ti_apply(r->dev, op, s->opts, s->n_in, in, all, out)) {
         tern_error_clear(r->dev); /* a view that these strides do not allow says so */
         goto out;
@@ -136,6 +140,26 @@ static void conform(const char *device, tern_type type, bool strided)
     tc_close(r.ref);
 }
 
+/* Products in a math mode: the reference gets operands that were rounded before. */
+static void conform_in(const char *device, tern_math_t math)
+{
+    run r = {.ref = tc_open("ref"), .dev = tc_open(device), .type = TERN_F32, .math = math};
+
+    cr_assert(tern_math_set(r.dev, math) == TERN_OK);
+    tc_each_sample(one_sample, &r);
+    cr_log_info("%s in %s: %ld values, worst %.2f of its bound: %s", device, tern_math_name(math),
+                r.n_compared, r.worst, r.worst_name);
+    cr_expect(r.n_compared > 1000);
+    tc_close(r.dev);
+    tc_close(r.ref);
+}
+
+static void conform_in_modes(const char *device)
+{
+    for (int math = TERN_MATH_TF32; math <= TERN_MATH_F16; math++)
+        conform_in(device, (tern_math_t)math);
+}
+
 /* The same where the device is there. */
 static void conform_if(const char *device, tern_type type, bool strided)
 {
@@ -152,6 +176,15 @@ Test(conformance, simt_f32) { conform_if("simt", TERN_F32, false); }
 Test(conformance, simt_f32_strided) { conform_if("simt", TERN_F32, true); }
 Test(conformance, simt_f64) { conform_if("simt", TERN_F64, false); }
 Test(conformance, simt_f64_strided) { conform_if("simt", TERN_F64, true); }
+Test(conformance, cpu_math) { conform_in_modes("cpu"); }
+Test(conformance, simt_math)
+{
+    if (tc_has("simt")) conform_in_modes("simt");
+}
+Test(conformance, cuda_math)
+{
+    if (tc_has("cuda")) conform_in_modes("cuda");
+}
 Test(conformance, cuda_f32) { conform_if("cuda", TERN_F32, false); }
 Test(conformance, cuda_f32_strided) { conform_if("cuda", TERN_F32, true); }
 Test(conformance, cuda_f64) { conform_if("cuda", TERN_F64, false); }

@@ -22,6 +22,13 @@ void sample_warps(int *out, cudaStream_t st);
 void sample_transpose3(float *y, const float *x, int d, int h, int w, cudaStream_t st);
 cudaError_t sample_dynamic(float *y, size_t bytes, int opt_in, cudaStream_t st);
 
+/* tiles.cu. format: 0 tf32, 1 bf16, 2 f16. */
+void sample_multiply(int format, uint32_t *out, uint32_t *twin, const uint32_t *in,
+                     cudaStream_t st);
+void sample_load_words(int turned, uint32_t *out, uint32_t *twin, const uint32_t *in,
+                       cudaStream_t st);
+void sample_word(int format, uint32_t *out, const float *in, int n, cudaStream_t st);
+
 /* Bug number `which`, at work on g of n floats. */
 void bug_run(int which, float *g, int n, int blocks, int threads, size_t dynamic, cudaStream_t st);
 

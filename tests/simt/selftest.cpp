@@ -359,6 +359,7 @@ int main(int argc, char **argv)
     if (group == "samples") test_samples();
     if (group == "bugs") test_bugs();
     if (group == "host") test_host();
+    if (group == "tiles") test_tiles();
     printf("%d passed, %d failed\n", n_passed, n_failed);
     return n_failed != 0 || n_passed == 0;
 }

@@ -39,6 +39,7 @@ template <class T> struct Buffer { /* device memory for the length of a scope */
     }
 };
 
-void test_host(); /* selftest_host.cpp: streams, graphs, errors, injected faults */
+void test_host();  /* selftest_host.cpp: streams, graphs, errors, injected faults */
+void test_tiles(); /* selftest_tiles.cpp: mma.cuh */
 
 #endif /* SIMT_SELFTEST_H */
