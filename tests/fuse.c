@@ -160,6 +160,43 @@ Test(fuse, a_residual_net_on_cpu) { compare_on("cpu"); }
 Test(fuse, a_residual_net_on_ref) { compare_on("ref"); }
 Test(fuse, a_residual_net_on_simt) { compare_on("simt"); }
 
+/* The plan as those outside see it: every operand has a value, and places lie within the arena. */
+Test(fuse, a_plan_can_be_looked_at)
+{
+    tern_ctx *ctx = open_on("cpu", true);
+    job j = {.net = residual_net(ctx)};
+    tern_program *p = tern_record(ctx, train_step, &j);
+    const tern_shape shapes[] = {TI_SHAPE(6, 1, 6, 6), TI_SHAPE(6)};
+    const tern_type types[] = {TERN_F32, TERN_I64};
+    tern_program_line l;
+    tern_program_value v;
+    int n_fused = 0, n_commit = 0, n_inside = 0;
+
+    j.opt = tern_adam(ctx, j.net, NULL);
+    cr_expect(!tern_program_line_at(p, 0, &l) && !tern_program_value_at(p, 0, &v));
+    cr_assert(tern_program_plan(ctx, p, 2, shapes, types) == TERN_OK, "%s", tern_error_text(ctx));
+    for (int i = 0; tern_program_line_at(p, i, &l); i++) {
+        n_fused += strcmp(l.fused, "batch_norm+add+relu") == 0;
+        n_commit += l.commit;
+        for (int k = 0; k < l.n_in + l.n_out; k++) {
+            const int value = tern_program_operand(p, i, k);
+            cr_expect(value < 0 || tern_program_value_at(p, value, &v), "line %d, %d", i, k);
+        }
+        cr_expect(tern_program_operand(p, i, l.n_in + l.n_out) == -1);
+        if (l.commit) cr_expect(strncmp(l.out, "f32[", 4) == 0 || strncmp(l.out, "i64[", 4) == 0);
+    }
+    for (int i = 0; tern_program_value_at(p, i, &v); i++) {
+        n_inside += v.inside != i;
+        if (v.inside != i || v.last < 0) continue;
+        if (v.kind == TERN_VALUE_INPUT || v.kind == TERN_VALUE_TEMPORARY)
+            cr_expect(v.at + v.bytes <= tern_program_peak(p), "value %d", i);
+        if (v.kind == TERN_VALUE_VARIABLE) cr_expect(v.name[0], "value %d has no name", i);
+    }
+    cr_expect(n_fused == 1 && n_commit >= 8 && n_inside > 8, "%d, %d, %d", n_fused, n_commit,
+              n_inside);
+    tc_close(ctx);
+}
+
 /* ---- What must not be fused ---- */
 
 enum { PLAIN, READ_ELSEWHERE, A_RESULT, BROADCAST, TWO_READERS, SWAPPED };

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli/bench.h"
+#include "cli/draw.h"
 #include "cli/out.h"
 
 #ifndef TI_WITH_CAIRO
@@ -17,45 +18,8 @@ bool bench_plot(const bench *b, const char *path)
     return false;
 }
 #else
-#include <cairo-svg.h>
-#include <cairo.h>
-
 enum { WIDTH = 1100, HEIGHT = 680, LEFT = 80, TOP = 110, BOTTOM = 70, RIGHT = 270, BAR = 22 };
 enum { ROWS_MOST = 400 };
-typedef struct {
-    double r, g, b;
-} color;
-static const color ink = {0.13, 0.15, 0.18}, faint = {0.45, 0.48, 0.52}, line = {0.88, 0.89, 0.91};
-/* Okabe and Ito: told apart by everyone. */
-static const color families[] = {{0, 0.45, 0.70},    {0.90, 0.62, 0},   {0, 0.62, 0.45},
-                                 {0.80, 0.47, 0.65}, {0.84, 0.37, 0},   {0.34, 0.71, 0.91},
-                                 {0.55, 0.50, 0.10}, {0.35, 0.35, 0.35}};
-enum { FAMILIES = sizeof families / sizeof families[0] };
-
-static void use(cairo_t *c, color k, double opaque)
-{
-    cairo_set_source_rgba(c, k.r, k.g, k.b, opaque);
-}
-
-/* at: -1 left of x, 0 around it, 1 right of it. */
-static void text_at(cairo_t *c, double x, double y, int at, double size, const char *text)
-{
-    cairo_text_extents_t e;
-
-    cairo_set_font_size(c, size);
-    cairo_text_extents(c, text, &e);
-    cairo_move_to(c, x - (at < 0 ? e.x_advance : at == 0 ? e.x_advance / 2 : 0), y);
-    cairo_show_text(c, text);
-}
-
-static void stroke(cairo_t *c, double x0, double y0, double x1, double y1, double width)
-{
-    cairo_set_line_width(c, width);
-    cairo_move_to(c, x0, y0);
-    cairo_line_to(c, x1, y1);
-    cairo_stroke(c);
-}
-
 /* What a row belongs to: its operation without "_dx", "_d"; its model. */
 static void family_of(const bench_row *r, char name[48])
 {
@@ -94,12 +58,12 @@ static void head(cairo_t *c, const bench *b, const char *title, int width)
     cairo_set_source_rgb(c, 1, 1, 1);
     cairo_paint(c);
     cairo_select_font_face(c, "sans-serif", CAIRO_FONT_SLANT_NORMAL, CAIRO_FONT_WEIGHT_BOLD);
-    use(c, ink, 1);
-    text_at(c, 28, 38, 1, 19, title);
+    draw_color(c, ink, 1);
+    draw_text(c, 28, 38, 1, 19, title);
     cairo_select_font_face(c, "sans-serif", CAIRO_FONT_SLANT_NORMAL, CAIRO_FONT_WEIGHT_NORMAL);
-    use(c, faint, 1);
+    draw_color(c, faint, 1);
     below = cli_format("tern %s · %s", tern_version(), hardware);
-    text_at(c, 28, 60, 1, 12.5, below);
+    draw_text(c, 28, 60, 1, 12.5, below);
     free(below);
     free(hardware);
     (void)width;
@@ -132,14 +96,14 @@ static void grid_axis(cairo_t *c, const axes *a, bool across)
             char *label;
 
             if (log10(v) < low - 1e-9 || log10(v) > high + 1e-9) continue;
-            use(c, line, k == 1 ? 1 : named ? 0.8 : 0.4);
-            if (across) stroke(c, at, TOP, at, HEIGHT - BOTTOM, k == 1 ? 1.4 : 0.8);
-            else stroke(c, LEFT, at, WIDTH - RIGHT, at, k == 1 ? 1.4 : 0.8);
+            draw_color(c, line, k == 1 ? 1 : named ? 0.8 : 0.4);
+            if (across) draw_line(c, at, TOP, at, HEIGHT - BOTTOM, k == 1 ? 1.4 : 0.8);
+            else draw_line(c, LEFT, at, WIDTH - RIGHT, at, k == 1 ? 1.4 : 0.8);
             if (!named) continue;
             label = cli_format("%g", v);
-            use(c, faint, 1);
-            if (across) text_at(c, at, HEIGHT - BOTTOM + 20, 0, 12, label);
-            else text_at(c, LEFT - 10, at + 4, -1, 12, label);
+            draw_color(c, faint, 1);
+            if (across) draw_text(c, at, HEIGHT - BOTTOM + 20, 0, 12, label);
+            else draw_text(c, LEFT - 10, at + 4, -1, 12, label);
             free(label);
         }
 }
@@ -148,13 +112,13 @@ static void grid(cairo_t *c, const axes *a)
 {
     grid_axis(c, a, true);
     grid_axis(c, a, false);
-    use(c, ink, 1);
-    text_at(c, (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 22, 0, 13,
-            "flop for each byte of inputs and outputs");
+    draw_color(c, ink, 1);
+    draw_text(c, (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 22, 0, 13,
+              "flop for each byte of inputs and outputs");
     cairo_save(c);
     cairo_translate(c, 26, (TOP + HEIGHT - BOTTOM) / 2.0);
     cairo_rotate(c, -acos(-1.0) / 2);
-    text_at(c, 0, 0, 0, 13, "GFLOP/s");
+    draw_text(c, 0, 0, 0, 13, "GFLOP/s");
     cairo_restore(c);
 }
 
@@ -167,12 +131,12 @@ static void roof_lines(cairo_t *c, const axes *a, const roof *r, double slow, do
     cairo_save(c);
     cairo_rectangle(c, LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
     cairo_clip(c);
-    use(c, ink, 0.85);
-    stroke(c, at_x(a, knee), top, at_x(a, right), top, 1.8);
-    stroke(c, at_x(a, left), at_y(a, left * slow), at_x(a, knee), top, 1.8);
+    draw_color(c, ink, 0.85);
+    draw_line(c, at_x(a, knee), top, at_x(a, right), top, 1.8);
+    draw_line(c, at_x(a, left), at_y(a, left * slow), at_x(a, knee), top, 1.8);
     cairo_set_dash(c, (const double[]){5, 4}, 2, 0);
-    stroke(c, at_x(a, left), at_y(a, left * fast), at_x(a, r->gflops / fast), top, 1.2);
-    stroke(c, at_x(a, r->gflops / fast), top, at_x(a, knee), top, 1.2);
+    draw_line(c, at_x(a, left), at_y(a, left * fast), at_x(a, r->gflops / fast), top, 1.2);
+    draw_line(c, at_x(a, r->gflops / fast), top, at_x(a, knee), top, 1.2);
     cairo_restore(c);
 }
 
@@ -186,16 +150,16 @@ static void roofs(cairo_t *c, const axes *a, const bench *b)
 
         for (int k = 0; k < r->n_copy; k++) fast = fmax(fast, r->gb_per_s[k]);
         roof_lines(c, a, r, slow, fast);
-        use(c, ink, 1);
+        draw_color(c, ink, 1);
         label = cli_format("%.0f GFLOP/s, %d thread%s", r->gflops, r->threads,
                            r->threads > 1 ? "s" : "");
-        text_at(c, WIDTH - RIGHT - 6, at_y(a, r->gflops) - 7, -1, 12, label);
+        draw_text(c, WIDTH - RIGHT - 6, at_y(a, r->gflops) - 7, -1, 12, label);
         free(label);
         label = cli_format("%d thread%s: copies %.0f GB/s from memory (slope), %.0f GB/s from "
                            "caches (dashes)",
                            r->threads, r->threads > 1 ? "s" : "", slow, fast);
-        use(c, faint, 1);
-        text_at(c, LEFT, TOP - 12 - 15 * (b->n_roof - 1 - i), 1, 12, label);
+        draw_color(c, faint, 1);
+        draw_text(c, LEFT, TOP - 12 - 15 * (b->n_roof - 1 - i), 1, 12, label);
         free(label);
     }
 }
@@ -206,7 +170,7 @@ static void mark(cairo_t *c, const bench_row *r, double x, double y, color k)
 {
     const char *d = r->direction ? r->direction : "fwd";
 
-    use(c, k, 0.8);
+    draw_color(c, k, 0.8);
     cairo_new_path(c); /* text leaves a point behind */
     if (strcmp(d, "fwd") == 0) cairo_arc(c, x, y, 4.5, 0, 7);
     else if (strcmp(d, "bwd-w") == 0) cairo_rectangle(c, x - 4, y - 4, 8, 8);
@@ -255,18 +219,18 @@ static void roofline(cairo_t *c, const bench *b)
     cairo_restore(c);
     roofs(c, &a, b);
     for (int i = 0; i < l.n; i++) {
-        use(c, families[i], 1);
+        draw_color(c, families[i], 1);
         cairo_rectangle(c, WIDTH - RIGHT + 26, TOP + 24 * i, 12, 12);
         cairo_fill(c);
-        use(c, ink, 1);
-        text_at(c, WIDTH - RIGHT + 46, TOP + 24 * i + 11, 1, 13, l.name[i]);
+        draw_color(c, ink, 1);
+        draw_text(c, WIDTH - RIGHT + 46, TOP + 24 * i + 11, 1, 13, l.name[i]);
     }
     for (int i = 0; i < 3; i++) {
         const bench_row r = {.direction = ways[i]};
         const double y = TOP + 24 * (l.n + 1 + i) + 6;
         mark(c, &r, WIDTH - RIGHT + 32, y, faint);
-        use(c, ink, 1);
-        text_at(c, WIDTH - RIGHT + 46, y + 5, 1, 13, words[i]);
+        draw_color(c, ink, 1);
+        draw_text(c, WIDTH - RIGHT + 46, y + 5, 1, 13, words[i]);
     }
 }
 
@@ -296,9 +260,9 @@ static void bars(cairo_t *c, const bench *b)
     head(c, b, share ? "Share of what the machine allows" : "Times", WIDTH);
     if (share) { /* the roof itself */
         const double x = from + (to - from) / most;
-        use(c, faint, 1);
+        draw_color(c, faint, 1);
         cairo_set_dash(c, (const double[]){5, 4}, 2, 0);
-        stroke(c, x, TOP - 8, x, TOP + BAR * n_bars(b), 1);
+        draw_line(c, x, TOP - 8, x, TOP + BAR * n_bars(b), 1);
         cairo_set_dash(c, NULL, 0, 0);
     }
     for (int i = 0; i < b->n_row && at < ROWS_MOST; i++) {
@@ -312,16 +276,16 @@ static void bars(cairo_t *c, const bench *b)
                           r->direction ? r->direction : "");
         label = share ? cli_format("%.0f%%  %s", 100 * r->roof, bench_time(r->time.median))
                       : cli_copy(bench_time(r->time.median));
-        use(c, ink, 1);
-        text_at(c, from - 10, y + 13, -1, 12, name);
-        use(c, families[family(&l, r)], 0.85);
+        draw_color(c, ink, 1);
+        draw_text(c, from - 10, y + 13, -1, 12, name);
+        draw_color(c, families[family(&l, r)], 0.85);
         cairo_rectangle(c, from, y + 2, (to - from) * value / most, BAR - 7);
         cairo_fill(c);
         cairo_set_source_rgb(c, 1, 1, 1); /* the label hides the line of the roof */
         cairo_rectangle(c, from + (to - from) * value / most + 4, y + 1, 110, BAR - 5);
         cairo_fill(c);
-        use(c, faint, 1);
-        text_at(c, from + (to - from) * value / most + 8, y + 13, 1, 12, label);
+        draw_color(c, faint, 1);
+        draw_text(c, from + (to - from) * value / most + 8, y + 13, 1, 12, label);
         free(name);
         free(label);
     }
@@ -331,37 +295,13 @@ static void bars(cairo_t *c, const bench *b)
 
 bool bench_plot(const bench *b, const char *path)
 {
-    const size_t n = strlen(path);
-    const bool svg = n > 4 && strcmp(path + n - 4, ".svg") == 0;
-    const bool png = n > 4 && strcmp(path + n - 4, ".png") == 0;
-    const double zoom = svg ? 1 : 2;
-    int points = 0, height = HEIGHT;
-    cairo_surface_t *s;
-    cairo_status_t status;
-    cairo_t *c;
+    int points = 0;
+    picture p;
 
-    if (!svg && !png) {
-        error("--plot %s: the name ends neither with .svg nor with .png", path);
-        return false;
-    }
     for (int i = 0; i < b->n_row; i++) points += has_point(&b->row[i]);
-    if (points == 0) height = TOP + BAR * n_bars(b) + 30;
-    s = svg ? cairo_svg_surface_create(path, WIDTH, height)
-            : cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)(WIDTH * zoom),
-                                         (int)(height * zoom));
-    c = cairo_create(s);
-    cairo_scale(c, zoom, zoom);
-    if (points) roofline(c, b);
-    else bars(c, b);
-    status = cairo_status(c);
-    cairo_destroy(c);
-    if (status == CAIRO_STATUS_SUCCESS && png) status = cairo_surface_write_to_png(s, path);
-    cairo_surface_finish(s);
-    if (status == CAIRO_STATUS_SUCCESS) status = cairo_surface_status(s);
-    cairo_surface_destroy(s);
-    if (status != CAIRO_STATUS_SUCCESS)
-        error("--plot %s: %s", path, cairo_status_to_string(status));
-    else say("drew %s\n", path);
-    return status == CAIRO_STATUS_SUCCESS;
+    if (!picture_begin(&p, path, WIDTH, points ? HEIGHT : TOP + BAR * n_bars(b) + 30)) return false;
+    if (points) roofline(p.c, b);
+    else bars(p.c, b);
+    return picture_end(&p);
 }
 #endif

@@ -43,7 +43,8 @@ const verb verb_table[] = {
     {"summary", V_SUMMARY, "layers, parameters, FLOPs, memory plan",
      "tern summary [MODEL] [--batch N] [--optimizer NAME] [options]",
      "  tern summary resnet18 --batch 128\n"
-     "  tern summary --model fashion.cfg --json\n",
+     "  tern summary --model fashion.cfg --json\n"
+     "  tern summary resnet20 --program --plot program.svg\n",
      verb_summary},
     {"devices", V_DEVICES, "what can compute here, and why not", "tern devices [options]",
      "  tern devices\n", verb_devices},

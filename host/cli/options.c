@@ -94,7 +94,10 @@ const option option_table[] = {
     {"no-check", 0, O_FLAG, V_BENCH, false, 0, 0, NULL, NULL, "no comparison with ref"},
     {"save", 0, O_TEXT, V_BENCH, false, 0, 0, "FILE", NULL, "write all samples as JSON"},
     {"baseline", 0, O_TEXT, V_BENCH, false, 0, 0, "FILE", NULL, "compare with what --save wrote"},
-    {"plot", 0, O_TEXT, V_BENCH, false, 0, 0, "FILE", NULL, "draw a roofline or bars: .svg, .png"},
+    {"program", 0, O_CHOICE, V_SUMMARY, false, 0, 0, "text|dot|svg", NULL,
+     "a training step, call by call, with lifetimes; alone: text"},
+    {"plot", 0, O_TEXT, V_BENCH | V_SUMMARY, false, 0, 0, "FILE", NULL,
+     "draw a roofline or bars; of summary the program: .svg, .png"},
     {"force", 0, O_FLAG, V_BENCH, false, 0, 0, NULL, NULL, "compare with other hardware, too"},
     /* compare */
     {"devices", 0, O_TEXT, V_COMPARE, false, 0, 0, "A,B", NULL,
@@ -433,6 +436,8 @@ static bool take(cli *c, const char *word, char **next, int n_next, int *used)
     if (!value && strcmp(o->name, "config") == 0 && c->verb && c->verb->bit == V_INFO &&
         (n_next == 0 || next[0][0] == '-'))
         return put(c, option_named("origins"), "1", "--config");
+    if (!value && strcmp(o->name, "program") == 0 && (n_next == 0 || next[0][0] == '-'))
+        return put(c, i, "text", "--program");
     if (!value) {
         if (n_next == 0) {
             usage_error(c, "--%s needs a value: %s", o->name, o->value);

@@ -7,6 +7,7 @@
 #include "cli/json.h"
 #include "cli/out.h"
 #include "cli/session.h"
+#include "cli/summary.h"
 #include "cli/verbs.h"
 
 static void shape_of(json *js, const char *key, tern_shape s)
@@ -75,6 +76,13 @@ static void plan_text(const char *what, double weights, double gradients, double
            mebibytes(inputs), mebibytes(total));
 }
 
+static void training_text(const tern_memory_plan *p, int64_t batch)
+{
+    plan_text("training ", (double)(p->weights + p->buffers), (double)p->gradients,
+              (double)p->optimizer, (double)(p->train - p->gradients), (double)p->inputs,
+              (double)p->train_total, batch);
+}
+
 static tern_optim *optimizer(const cli *c, tern_ctx *ctx, tern_module *net)
 {
     const char *kind = cli_text(c, "optimizer");
@@ -104,14 +112,21 @@ static int summarise(cli *c, tern_ctx *ctx)
     opt = table ? optimizer(c, ctx, net) : NULL;
     if (!opt || tern_plan_memory(ctx, &plan, net, opt, x) != TERN_OK)
         return session_failed(ctx, NULL);
+    if (cli_given(c, "program") || cli_given(c, "plot")) {
+        const summary_step step = {model, net, opt, x, table->out};
+        if (!summary_program(c, ctx, &step))
+            return tern_error(ctx) == TERN_OK ? EXIT_FAILED : session_failed(ctx, NULL);
+        const char *form = cli_text(c, "program");
+        if (!form || strcmp(form, "text") != 0) return EXIT_DONE;
+        training_text(&plan, batch);
+        return EXIT_DONE;
+    }
     if (out.json) {
         document(model, table, &plan, batch);
         return EXIT_DONE;
     }
     result("%s", tern_summary(ctx, net, x));
-    plan_text("training ", (double)(plan.weights + plan.buffers), (double)plan.gradients,
-              (double)plan.optimizer, (double)(plan.train - plan.gradients), (double)plan.inputs,
-              (double)plan.train_total, batch);
+    training_text(&plan, batch);
     plan_text("inference", (double)(plan.weights + plan.buffers), 0, 0, (double)plan.infer,
               (double)plan.inputs, (double)plan.infer_total, batch);
     return EXIT_DONE;
@@ -134,6 +149,8 @@ int verb_summary(cli *c)
     tern_ctx *ctx;
     int status;
 
+    if (out.json && (cli_given(c, "program") || cli_given(c, "plot")))
+        return usage_error(c, "--program and --plot make no JSON");
     if (c->n_arg > 1) return usage_error(c, "summary takes one model");
     if (c->n_arg && (status = named(c, c->arg[0])) != EXIT_DONE) return status;
     ctx = session_open(c);

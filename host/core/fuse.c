@@ -234,6 +234,7 @@ static bool replaces(fusing *f, const fit *t, int number, bool back)
     if (!make_line(f, t, number)) return false;
     f->list[number].line.where = named->where;
     f->list[number].line.back = named->back;
+    f->list[number].line.fused = t->pattern->text;
     for (int j = 0; j < t->pattern->n; j++) /* its first line, while it has no place yet */
         if (2 * t->m.line[j] + 1 < f->list[number].key) f->list[number].key = 2 * t->m.line[j] + 1;
     return true;

@@ -67,6 +67,7 @@ static bool parse_line(const char *at, const char *end, ti_names *names, ti_patt
 bool ti_pattern_parse(const char *text, ti_names *names, ti_pattern *to)
 {
     to->n = 0;
+    to->text = text;
     for (const char *end;; text = end + 1) {
         end = text + strcspn(text, ";");
         if (to->n == TI_PATTERN_LINES || !parse_line(text, end, names, &to->line[to->n]))

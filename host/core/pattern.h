@@ -21,6 +21,7 @@ typedef struct {
 
 typedef struct {
     int n;
+    const char *text;
     ti_pattern_line line[TI_PATTERN_LINES];
 } ti_pattern;
 

@@ -39,6 +39,7 @@ typedef struct {
     const char *where; /* the scope it was called in */
     bool back;         /* inside a backward walk */
     bool predicated;   /* does not run when skip is set */
+    const char *fused; /* the pattern that it replaced, or NULL */
 } ti_line;
 
 struct ti_plan {

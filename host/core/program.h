@@ -82,6 +82,7 @@ tern_status ti_replay_timed(ti_plan *p);
 
 /* program_text.c: the line's text, like snprintf; `placed`: with places. */
 size_t ti_line_text(const ti_plan *p, int i, bool placed, char *text, size_t room);
+size_t ti_fused_text(const char *pattern, char *text, size_t room);
 void ti_log_plan(const ti_plan *p, const char *after, bool placed);
 
 static inline size_t ti_align(size_t bytes) { return (bytes + 63) / 64 * 64; }

@@ -69,6 +69,19 @@ static void say_place(sink *s, const ti_plan *p, const ti_arg *a)
     else say(s, ", at %zu", r->at + at);
 }
 
+/* The ops of a pattern: "batch_norm+add+relu". */
+size_t ti_fused_text(const char *pattern, char *text, size_t room)
+{
+    sink s = {text, room, 0};
+
+    if (room) text[0] = 0;
+    for (const char *at = pattern; at && (at = strstr(at, " = ")) != NULL;) {
+        at += 3;
+        say(&s, "%s%.*s", s.n ? "+" : "", (int)strcspn(at, " ;"), at);
+    }
+    return s.n;
+}
+
 static void say_line(sink *s, const ti_plan *p, const ti_line *l, bool placed)
 {
     char shape[160], opts[512];
@@ -94,6 +107,7 @@ static void say_line(sink *s, const ti_plan *p, const ti_line *l, bool placed)
         between = ", ";
     }
     say(s, "  # %s", l->how->row->impl);
+    if (l->fused && ti_fused_text(l->fused, opts, sizeof opts) > 0) say(s, ", for %s", opts);
     for (int k = 0; k < l->op->n_out && placed; k++)
         if (l->out[k].value >= 0) say_place(s, p, &l->out[k]);
     if (l->predicated) say(s, ", unless skip");

@@ -97,6 +97,36 @@ TERN_API TERN_CHECKED tern_status tern_program_plan(tern_ctx *ctx, tern_program 
 TERN_API const char *tern_program_text(tern_ctx *ctx, tern_program *program);
 TERN_API size_t tern_program_peak(const tern_program *program);
 TERN_API int tern_program_traces(const tern_program *program);
+
+/* The last plan as data. A value that has no place of its own lies `inside` another, at `at` bytes:
+ * a variable, or one in the arena, where `at` counts from the arena's start. */
+typedef enum {
+    TERN_VALUE_INPUT,
+    TERN_VALUE_VARIABLE,
+    TERN_VALUE_CONSTANT,
+    TERN_VALUE_TEMPORARY
+} tern_value_kind;
+typedef struct tern_program_value {
+    tern_value_kind kind;
+    const char *name; /* of a variable; else "" */
+    size_t bytes, at;
+    int inside;      /* itself: it has a place of its own */
+    int first, last; /* lines from its making to its last use; -1: before all, n: a result */
+    bool scratch;    /* of the line `first` */
+} tern_program_value;
+typedef struct tern_program_line {
+    const char *op, *kernel, *where; /* where: the scope, "conv1", or "" */
+    char out[176];                   /* type and shape of the first output: "f32[64,32,28,28]" */
+    char fused[96];                  /* what a fused line stands for: "batch_norm+relu"; or "" */
+    bool backward, commit;           /* commit: writes a variable at the end */
+    int n_in, n_out;                 /* operands, absent ones counted */
+} tern_program_line;
+/* false: there is no such line or value. */
+TERN_API bool tern_program_line_at(const tern_program *p, int i, tern_program_line *line);
+TERN_API bool tern_program_value_at(const tern_program *p, int i, tern_program_value *value);
+/* The value that is operand k of a line, inputs first, then outputs; -1: absent. */
+TERN_API int tern_program_operand(const tern_program *p, int i_line, int k);
+
 /* Runs the last step again call by call, commits nothing, and fails with TERN_E_VALUE and the
  * name of the first tensor that is not finite. TERN_OK: all are. */
 TERN_API TERN_CHECKED tern_status tern_program_explain(tern_ctx *ctx, tern_program *program);
