@@ -1,6 +1,6 @@
 /*
- * program_plot.c - a program as a picture: its calls in order, joined by arcs from what makes a value
- * to what reads it, and below them, on the same axis, the lifetimes of values as bars in the arena.
+ * program_plot.c - a program as a picture: its calls in order, joined by arcs from what makes a
+ * value to what reads it, and below them, on the same axis, the values' lifetimes in the arena.
  */
 #include <math.h>
 #include <stdlib.h>
