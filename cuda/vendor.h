@@ -112,7 +112,8 @@ void *ti_vendor_keep(ti_device *d, const void *key, size_t key_bytes, size_t pla
 
 /* ---- trust.c ---- */
 
-/* Our own row that takes the call w (views need no data): the cheapest; NULL: none does. */
+/* Our own row that takes the call w (views need no data): the cheapest of those that do not round
+ * its operands; NULL: none does. */
 const ti_row *ti_own_row(const ti_work *w);
 /* What that row takes of scratch, at least 64 bytes. */
 size_t ti_own_scratch(const ti_row *row, const ti_work *w);
