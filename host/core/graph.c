@@ -10,11 +10,17 @@
 
 #include "core/program.h"
 
-bool ti_graphs(const ti_plan *p)
+bool ti_graphs(ti_plan *p)
 {
-    const tern_ctx *ctx = p->ctx;
+    tern_ctx *ctx = p->ctx;
 
-    return ctx->graphs && ctx->backend->capture_begin && p->bound && p->bound->warm && !p->times;
+    if (!ctx->backend->capture_begin || !p->bound || !p->bound->warm || p->times) return false;
+    if (!ctx->graphs && !p->bound->told) {
+        p->bound->told = true;
+        ti_log(ctx, "program", "plan %llu: replayed call by call: graphs are switched off",
+               (unsigned long long)p->id);
+    }
+    return ctx->graphs;
 }
 
 void ti_graph_drop(ti_plan *p)

@@ -24,6 +24,7 @@ struct ti_bound {
     tern_var **written; /* blocks that the plan writes */
     int *host;          /* small variables that it only reads: the host may set them */
     size_t host_bytes;
+    bool told;       /* that graphs are switched off */
     bool warm;       /* each kernel has run once, bound as it is now: it may be captured */
     ti_graph *graph; /* or NULL */
     ti_bound_line line[];
@@ -70,7 +71,7 @@ char *ti_value_data(const ti_plan *p, int v); /* of a bound plan */
 ti_meta ti_canonical(const ti_meta *m);       /* the layout of an input's slot */
 
 /* graph.c */
-bool ti_graphs(const ti_plan *p);       /* whether this run is a graph's launch */
+bool ti_graphs(ti_plan *p);             /* whether this run is a graph's launch */
 tern_status ti_graph_ready(ti_plan *p); /* captures the plan's calls unless that was done */
 void ti_graph_drop(ti_plan *p);         /* no graph any more; legal without one */
 
