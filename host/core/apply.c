@@ -242,6 +242,7 @@ static int key_words(const ti_call *c, unsigned wanted, int64_t *word)
 static void free_choice(tern_ctx *ctx, ti_choice *c)
 {
     ti_free(ctx, c->plan);
+    ti_free(ctx, c->views);
     ti_free(ctx, c);
 }
 
@@ -277,6 +278,7 @@ static ti_choice *new_choice(tern_ctx *ctx, ti_call *c, unsigned wanted, const i
     chosen best = {0};
     ti_choice *made = NULL;
 
+    memset(c->meta, 0, sizeof c->meta);
     if (c->op->shape(c)) return NULL;
     if (c->n_in > TI_FEW && !(in = ti_alloc(ctx, (size_t)c->n_in * sizeof *in))) return NULL;
     for (int i = 0; i < TI_OUTS; i++)
@@ -309,6 +311,7 @@ static ti_choice *new_choice(tern_ctx *ctx, ti_call *c, unsigned wanted, const i
     made->chain = best.chain;
     memcpy(made->words, word, (size_t)n * sizeof *word);
     memcpy(made->out, c->meta, sizeof made->out);
+    for (int i = 0; i < c->op->n_out; i++) made->out_bytes[i] = ti_bytes(&c->meta[i]);
 out:
     if (in != few_in) ti_free(ctx, in);
     return made;
@@ -318,13 +321,16 @@ ti_choice *ti_choose(tern_ctx *ctx, ti_call *c, unsigned wanted)
 {
     int64_t few[KEY_FEW], *word = few;
     const size_t most = 3 + c->op->opts_size / 8 + (size_t)c->n_in * (1 + 2 * TERN_RANK);
-    uint64_t hash = 14695981039346656037u;
+    uint64_t hash = 0, weight = 0x9e3779b97f4a7c15u;
     ti_choice *found;
 
     if (most > KEY_FEW && !(word = ti_alloc(ctx, most * sizeof *word))) return NULL;
     const int n = key_words(c, wanted, word);
-    for (int i = 0; i < n; i++)
-        hash = (hash ^ (uint64_t)word[i]) * 1099511628211u, hash ^= hash >> 29;
+    for (int i = 0; i < n; i++) { /* the products do not wait for each other */
+        hash += ((uint64_t)word[i] + weight) * weight;
+        weight += 0xbf58476d1ce4e5b8u; /* even: weights stay odd */
+    }
+    hash ^= hash >> 32;
     for (found = ctx->choice[hash % TI_CHOICES]; found; found = found->next)
         if (found->hash == hash && found->n_words == n &&
             memcmp(found->words, word, (size_t)n * sizeof *word) == 0)
@@ -340,41 +346,61 @@ ti_choice *ti_choose(tern_ctx *ctx, ti_call *c, unsigned wanted)
 
 /* ---- Running ---- */
 
-static void view_all(ti_view *v, int n, tern_tensor *const *t)
+static void view_to(ti_view *v, const tern_tensor *t)
 {
-    for (int i = 0; i < n; i++) v[i] = t[i] ? ti_view_at(&t[i]->m, t[i]->store->data) : absent;
+    v->m.offset = t->m.offset;
+    v->data = t->store->data + t->m.offset * (int64_t)tern_type_size(t->m.type);
 }
 
-static tern_status run_now(tern_ctx *ctx, const ti_call *c, const ti_choice *how,
-                           tern_tensor *const *in, tern_tensor *const *out)
+/* The views of a choice differ from call to call only in where the data lies. */
+static ti_view *views_of(tern_ctx *ctx, const ti_call *c, ti_choice *how, tern_tensor *const *in,
+                         tern_tensor *const *out)
+{
+    const int n = c->n_in + TI_OUTS;
+    ti_view *v = how->views;
+
+    if (!v) {
+        if (!(v = ti_alloc(ctx, (size_t)n * sizeof *v))) return NULL;
+        for (int i = 0; i < n; i++) {
+            const int k = i - c->n_in;
+            const tern_tensor *t = k < 0 ? in[i] : k < c->op->n_out ? out[k] : NULL;
+
+            v[i] = t ? ti_view_at(&t->m, t->store->data) : absent;
+        }
+        return how->views = v;
+    }
+    for (int i = 0; i < c->n_in; i++)
+        if (in[i]) view_to(&v[i], in[i]);
+    for (int i = 0; i < c->op->n_out; i++)
+        if (out[i]) view_to(&v[c->n_in + i], out[i]);
+    return v;
+}
+
+static tern_status run_now(tern_ctx *ctx, const ti_call *c, ti_choice *how, tern_tensor *const *in,
+                           tern_tensor *const *out)
 {
     _Alignas(64) char small[1024];
-    ti_view few_in[TI_FEW], *v = few_in, o[TI_OUTS];
+    ti_view *const v = views_of(ctx, c, how, in, out);
     ti_block *block = NULL;
+
+    if (!v) return ctx->error;
     ti_work w = {.op = c->op,
                  .opts = c->opts,
                  .plan = how->plan,
                  .n_in = c->n_in,
-                 .out = o,
+                 .in = v,
+                 .out = v + c->n_in,
                  .scratch = small,
                  .device = ctx->device,
                  .fault = &ctx->fault};
-
-    if (c->n_in > TI_FEW && !(v = ti_alloc(ctx, (size_t)c->n_in * sizeof *v))) return ctx->error;
     if (how->scratch > (ctx->backend->host_memory ? sizeof small : 0)) {
         block = ti_take(ctx, how->scratch, "scratch", c->op->name, "scratch: ");
-        w.scratch = block ? block->data : NULL;
+        if (!block) return ctx->error;
+        w.scratch = block->data;
     }
-    if (w.scratch) {
-        view_all(v, c->n_in, in);
-        for (int i = 0; i < TI_OUTS; i++) o[i] = absent;
-        view_all(o, c->op->n_out, out);
-        w.in = v;
-        ti_run_row(how->row, &w);
-        (void)!ti_check_device(ctx, ctx->check_sync);
-    }
+    ti_run_row(how->row, &w);
+    (void)!ti_check_device(ctx, ctx->check_sync);
     ti_pool_free(ctx->pool, block);
-    if (v != few_in) ti_free(ctx, v);
     return ti_check_fault(ctx);
 }
 
@@ -388,8 +414,8 @@ static tern_status call(tern_ctx *ctx, const ti_call *c, ti_choice *how, unsigne
         const ti_meta *m = &how->out[i];
 
         if (!(wanted >> i & 1)) continue;
-        empty &= tern_count(m->shape) == 0;
-        ti_storage *s = ti_storage_new(ctx, ti_bytes(m));
+        empty &= how->out_bytes[i] == 0;
+        ti_storage *s = ti_storage_new(ctx, how->out_bytes[i]);
         out[i] = ti_tensor(ctx, m, s, NULL, i);
         ti_storage_drop(s);
         if (!out[i]) return ctx->error;
@@ -435,10 +461,16 @@ tern_status ti_apply(tern_ctx *ctx, const ti_op *op, const void *opts, int n_in,
                      tern_tensor *const *in, unsigned wanted, tern_tensor **out)
 {
     int64_t filled[TI_OPTS / 8];
-    ti_call c = {.ctx = ctx, .op = op, .opts = filled, .n_in = n_in, .in = in};
+    ti_call c; /* its metas are for who fills them: they are large */
     ti_choice *how;
 
-    for (int i = 0; i < TI_OUTS; i++) out[i] = NULL;
+    c.ctx = ctx;
+    c.op = op;
+    c.opts = filled;
+    c.n_in = n_in;
+    c.in = in;
+    c.wants = NULL;
+    for (int i = 0; i < TI_OUTS; i++) c.out[i] = out[i] = NULL;
     if (!ctx) return TERN_E_ARGUMENT;
     if (ctx->error) return ctx->error;
     if (n_in < 1 && op->n_in < 0)
@@ -450,7 +482,7 @@ tern_status ti_apply(tern_ctx *ctx, const ti_op *op, const void *opts, int n_in,
             return ti_fail(ctx, TERN_E_ARGUMENT, "%s: %s is NULL", op->name,
                            op->n_in >= 0 && op->in[i] ? op->in[i] : "an input");
     for (int i = 0; i < n_in; i++)
-        if (in[i]) TI_TRY(ti_own(ctx, op->name, in[i]));
+        if (in[i] && in[i]->store->ctx != ctx) return ti_own(ctx, op->name, in[i]);
     ti_opts_fill(op, filled, opts);
 
     if (op->view) {

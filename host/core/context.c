@@ -105,19 +105,70 @@ bool ti_may_allocate(tern_ctx *ctx)
     return n > ctx->fail_at && !ctx->fail_all;
 }
 
+#ifndef TI_KEPT_BLOCKS
+#define TI_KEPT_BLOCKS 64 /* of each size; builds for sanitizers have 0 */
+#endif
+
+/*
+ * Tensors, storages and tape nodes come and go with every eager operation, and calloc takes longer
+ * than such an operation's arithmetic. So small blocks are kept by size when they are freed, each
+ * behind a head that says which size it is.
+ */
+enum { KEPT_STEP = 64, KEPT_MOST = TI_KEPT_BLOCKS };
+
+typedef union head {
+    struct {
+        union head *next; /* while it is kept */
+        int size;         /* in steps; 0: too large to be kept */
+    } is;
+    max_align_t aligned;
+} head;
+
 void *ti_alloc(tern_ctx *ctx, size_t bytes)
 {
-    void *p = ti_may_allocate(ctx) ? calloc(1, bytes ? bytes : 1) : NULL;
+    const bool small = KEPT_MOST > 0 && bytes <= (TI_KEPT_SIZES - 1) * KEPT_STEP;
+    const size_t steps = small ? (bytes + KEPT_STEP - 1) / KEPT_STEP : 0;
+    head *h = NULL;
 
-    if (!p) ti_fail(ctx, TERN_E_MEMORY, "out of host memory: %zu bytes", bytes);
-    else ctx->n_live++;
-    return p;
+    if (ti_may_allocate(ctx) && bytes < SIZE_MAX - sizeof *h) {
+        if (small && (h = ctx->kept[steps]) != NULL) {
+            ctx->kept[steps] = h->is.next;
+            ctx->n_kept[steps]--;
+            memset(h + 1, 0, bytes);
+        } else if ((h = calloc(1, sizeof *h + (small ? steps * KEPT_STEP : bytes))) != NULL)
+            h->is.size = small ? (int)steps : 0;
+    }
+    if (!h) {
+        ti_fail(ctx, TERN_E_MEMORY, "out of host memory: %zu bytes", bytes);
+        return NULL;
+    }
+    ctx->n_live++;
+    return h + 1;
 }
 
 void ti_free(tern_ctx *ctx, void *p)
 {
-    if (p) ctx->n_live--;
-    free(p);
+    head *h = p;
+
+    if (!p) return;
+    ctx->n_live--;
+    const int size = (--h)->is.size;
+    if (size == 0 || ctx->n_kept[size] >= KEPT_MOST) {
+        free(h);
+        return;
+    }
+    h->is.next = ctx->kept[size];
+    ctx->kept[size] = h;
+    ctx->n_kept[size]++;
+}
+
+static void free_kept(tern_ctx *ctx)
+{
+    for (int i = 0; i < TI_KEPT_SIZES; i++)
+        for (head *h = ctx->kept[i], *next; h; h = next) {
+            next = h->is.next;
+            free(h);
+        }
 }
 
 void *ti_grow(tern_ctx *ctx, void *list, int n, int *cap, size_t each)
@@ -372,6 +423,7 @@ tern_status tern_close(tern_ctx *ctx)
     if (held) ti_log(ctx, "error", "close: %ld allocations are still held", held);
     ti_pool_close(ctx->pool);
     ti_device_close(ctx);
+    free_kept(ctx);
     free(ctx);
     return held ? TERN_E_STATE : TERN_OK;
 }

@@ -11,7 +11,7 @@
 #include "tern/grad.h"
 #include "tern/ops.h"
 
-enum { TI_FRAMES = 256, TI_CHOICES = 1024 };
+enum { TI_FRAMES = 256, TI_CHOICES = 1024, TI_KEPT_SIZES = 9 };
 
 /* A tape node. It is owned by its outputs, so the tape of what nobody can reach is gone. */
 struct ti_node {
@@ -77,6 +77,8 @@ struct tern_ctx {
     long n_alloc, fail_at; /* fault injection: the allocation that fails, or -1 */
     bool fail_all;
     long n_live;
+    union head *kept[TI_KEPT_SIZES]; /* freed small blocks, by size (context.c) */
+    int n_kept[TI_KEPT_SIZES];
 
     uint64_t seq, walk;
     int no_grad;

@@ -38,19 +38,21 @@ tern_type tern_type_named(const char *name)
 
 /* ---- Shapes ---- */
 
-int64_t tern_count(tern_shape s)
+static int64_t count_of(const tern_shape *s)
 {
     int64_t n = 1;
     bool empty = false;
 
-    if (s.rank < 0 || s.rank > TERN_RANK) return -1;
-    for (int i = 0; i < s.rank; i++) {
-        if (s.dim[i] < 0) return -1;
-        if (s.dim[i] == 0) empty = true;
-        else if (__builtin_mul_overflow(n, s.dim[i], &n)) return -1;
+    if (s->rank < 0 || s->rank > TERN_RANK) return -1;
+    for (int i = 0; i < s->rank; i++) {
+        if (s->dim[i] < 0) return -1;
+        if (s->dim[i] == 0) empty = true;
+        else if (__builtin_mul_overflow(n, s->dim[i], &n)) return -1;
     }
     return empty ? 0 : n;
 }
+
+int64_t tern_count(tern_shape s) { return count_of(&s); }
 
 bool tern_same_shape(tern_shape a, tern_shape b)
 {
@@ -170,7 +172,7 @@ bool ti_same_meta(const ti_meta *a, const ti_meta *b)
            same_strides(a, b);
 }
 
-size_t ti_bytes(const ti_meta *m) { return (size_t)tern_count(m->shape) * tern_type_size(m->type); }
+size_t ti_bytes(const ti_meta *m) { return (size_t)count_of(&m->shape) * types[m->type].size; }
 
 /* ---- Elements ---- */
 

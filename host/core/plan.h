@@ -73,7 +73,9 @@ struct ti_choice {
     bool packs; /* some inputs must be repacked first, as row->want says */
     size_t scratch;
     double chain;
+    ti_view *views; /* of inputs and outputs, made by the first call that runs at once, or NULL */
     ti_meta out[TI_OUTS];
+    size_t out_bytes[TI_OUTS];
     int64_t words[];
 };
 

@@ -199,13 +199,25 @@ static tern_status pull(walk *w, ti_node *n, tern_tensor *const *g)
 {
     tern_ctx *ctx = w->ctx;
     const char *where = ctx->where;
-    tern_tensor **d = ti_alloc(ctx, (size_t)n->n_in * (sizeof *d + sizeof(bool)));
+    tern_tensor *few[TI_FEW], **d = few;
+    bool few_wants[TI_FEW], *wants = few_wants;
+    ti_call c; /* its metas stay unset: they are large, and shape rules are not asked here */
 
-    if (!d) return ctx->error;
-    bool *wants = (bool *)(void *)(d + n->n_in);
-    ti_call c = {
-        .ctx = ctx, .op = n->op, .opts = n->opts, .n_in = n->n_in, .in = n->in, .wants = wants};
-    for (int i = 0; i < n->n_in; i++) wants[i] = needed(w, n->in[i]);
+    if (n->n_in > TI_FEW) {
+        if (!(d = ti_alloc(ctx, (size_t)n->n_in * (sizeof *d + sizeof *wants)))) return ctx->error;
+        wants = (bool *)(void *)(d + n->n_in);
+    }
+    c.ctx = ctx;
+    c.op = n->op;
+    c.opts = n->opts;
+    c.n_in = n->n_in;
+    c.in = n->in;
+    c.wants = wants;
+    for (int i = 0; i < TI_OUTS; i++) c.out[i] = NULL;
+    for (int i = 0; i < n->n_in; i++) {
+        d[i] = NULL;
+        wants[i] = needed(w, n->in[i]);
+    }
     tern_frame_begin(ctx);
     ctx->where = n->where;
     for (int i = 0; i < n->op->n_out; i++) {
@@ -218,7 +230,7 @@ static tern_status pull(walk *w, ti_node *n, tern_tensor *const *g)
         if (wants[i] && d[i]) add_to(w, n->in[i]->node, n->in[i]->i_out, d[i]);
     ctx->where = where;
     tern_frame_end(ctx);
-    ti_free(ctx, d);
+    if (d != few) ti_free(ctx, d);
     return ctx->error;
 }
 
@@ -236,7 +248,9 @@ static tern_status descend(walk *w)
         ti_node *n = w->at[i].node;
         bool any = false, on = false;
 
-        for (int k = 0; k < TI_OUTS; k++) any |= w->g[i][k] != NULL;
+        const int n_out = n->op ? n->op->n_out : 1;
+
+        for (int k = 0; k < n_out; k++) any |= w->g[i][k] != NULL;
         for (int j = 0; j < n->n_in; j++) on |= needed(w, n->in[j]);
         if (any && n->consumed)
             ti_fail(ctx, TERN_E_STATE,
@@ -248,7 +262,7 @@ static tern_status descend(walk *w)
             forget(n);
             n->consumed = true;
         }
-        for (int k = 0; k < TI_OUTS && !w->at[i].target; k++) {
+        for (int k = 0; k < n_out && !w->at[i].target; k++) {
             tern_drop(w->g[i][k]);
             w->g[i][k] = NULL;
         }
@@ -261,7 +275,8 @@ static void end(walk *w)
 {
     for (int i = 0; i < w->n; i++) {
         stop *s = &w->at[i];
-        for (int k = 0; w->g && k < TI_OUTS; k++) tern_drop(w->g[i][k]);
+        const int n_out = s->node->op ? s->node->op->n_out : 1;
+        for (int k = 0; w->g && k < n_out; k++) tern_drop(w->g[i][k]);
         s->node->walk = s->walk;
         s->node->i_walk = s->i_walk;
         s->node->needed = s->needed;

@@ -18,6 +18,7 @@ static const size_t huge = (size_t)2 << 20; /* from here on, memory comes in hug
 struct ti_device {
     ti_threads *threads;
     const ti_simd *simd;
+    const ti_vector *vector;
     bool reference;
 };
 
@@ -32,6 +33,7 @@ static ti_device *cpu_open(const char *name, int n_threads, const char *disabled
         return NULL;
     }
     d->simd = ti_simd_choose(disabled);
+    d->vector = ti_vector_for(d->simd->name);
     d->reference = strcmp(name, "ref") == 0;
     return d;
 }
@@ -107,7 +109,7 @@ static const ti_row *const *cpu_row_lists(const ti_device *d, int i_list)
 
 ti_threads *ti_cpu_threads(const ti_device *d) { return d->threads; }
 const ti_simd *ti_cpu_simd(const ti_device *d) { return d->simd; }
-const ti_vector *ti_cpu_vector(const ti_device *d) { return ti_vector_for(d->simd->name); }
+const ti_vector *ti_cpu_vector(const ti_device *d) { return d->vector; }
 
 const ti_backend ti_backend_cpu = {
     .name = "cpu",

@@ -94,21 +94,24 @@ static void move(const ti_work *w, const ti_view *y, const ti_view *x)
 {
     ti_view out[1] = {*y}, in[1] = {*x};
     const ti_work part = {.op = w->op, .n_in = 1, .in = in, .out = out, .device = w->device};
-    ti_nest e;
+    turn t;
+    ti_nest *const e = &t.e;
 
     if (y->count == 0) return;
-    e = ti_nest_of(&part, 1);
-    turn t = {.e = e, .along = turns_along(&e), .vector = ti_cpu_vector(w->device)};
+    out[0].packed = ti_is_packed(&y->m); /* it may be a part of what is packed */
+    ti_nest_of(e, &part, 1);
+    t.along = turns_along(e);
+    t.vector = ti_cpu_vector(w->device);
     if (t.along < 0) {
-        ti_loop_over(&part, e, true, 0.1 * (double)e.size[0], run_move, &e.size[0]);
+        ti_loop_over(&part, e, true, 0.1 * (double)e->size[0], run_move, &e->size[0]);
         return;
     }
-    const int last = e.rank - 1;
+    const int last = e->rank - 1;
     int64_t chunks = 1;
     t.edge = 64;
-    t.i_tiles = (e.dim[t.along] + t.edge - 1) / t.edge;
-    t.j_tiles = (e.dim[last] + t.edge - 1) / t.edge;
-    for (int a = 0; a < last; a++) chunks *= a == t.along ? t.i_tiles : e.dim[a];
+    t.i_tiles = (e->dim[t.along] + t.edge - 1) / t.edge;
+    t.j_tiles = (e->dim[last] + t.edge - 1) / t.edge;
+    for (int a = 0; a < last; a++) chunks *= a == t.along ? t.i_tiles : e->dim[a];
     chunks *= t.j_tiles;
     ti_threads_run(y->count < 32768 ? NULL : ti_cpu_threads(w->device), chunks, turn_chunk, &t);
 }
@@ -193,7 +196,7 @@ static void fill_with(const ti_work *w, double value)
     constant c = {.size = (int64_t)tern_type_size(type)};
 
     ti_store(type, &c.value, value);
-    ti_loop_over(w, ti_nest_of(w, 0), false, 0.05 * (double)c.size, run_fill, &c);
+    ti_loop(w, 0, false, 0.05 * (double)c.size, run_fill, &c);
 }
 
 /* fill's options begin with its value. */
@@ -255,7 +258,7 @@ static const char *cast_reject(const ti_work *w)
 
 static void cast(const ti_work *w)
 {
-    ti_loop_over(w, ti_nest_of(w, 1), false, 0.3, caster(w->in[0].m.type, w->out[0].m.type), NULL);
+    ti_loop(w, 1, false, 0.3, caster(w->in[0].m.type, w->out[0].m.type), NULL);
 }
 
 const ti_row ti_cpu_copy[] = {

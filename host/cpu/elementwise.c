@@ -202,7 +202,7 @@ static int on_second(int i_out)
     {                                                                                              \
         kernel k = {.vector = ti_cpu_vector(w->device), .which = which_};                          \
         options(w, &k);                                                                            \
-        ti_loop_over(w, ti_nest_of(w, inputs), false, ns, inputs == 1 ? run_one : run_two, &k);    \
+        ti_loop(w, inputs, false, ns, inputs == 1 ? run_one : run_two, &k);                        \
     }                                                                                              \
     static double name##_cost(const ti_work *w) { return ti_loop_cost(w, ns); }
 #define F64(name, inputs, options, ns)                                                             \
@@ -210,7 +210,7 @@ static int on_second(int i_out)
     {                                                                                              \
         kernel k = {.f64 = name##_64};                                                             \
         options(w, &k);                                                                            \
-        ti_loop_over(w, ti_nest_of(w, inputs), false, ns, run_f64, &k);                            \
+        ti_loop(w, inputs, false, ns, run_f64, &k);                                                \
     }                                                                                              \
     static double name##_cost_64(const ti_work *w) { return ti_loop_cost(w, ns); }
 #define BOTH(name, which, inputs, options, ns, ns_64)                                              \

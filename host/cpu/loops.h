@@ -25,12 +25,12 @@ typedef struct {
 } ti_nest;
 
 /* Operand k of n, seen in the shape of the result (operand 0). */
-static inline void ti_nest_operand(ti_nest *e, int k, const ti_view *v, tern_shape y)
+static inline void ti_nest_operand(ti_nest *e, int k, const ti_view *v, const tern_shape *y)
 {
     e->data[k] = v->data;
     e->size[k] = (int64_t)tern_type_size(v->m.type);
-    for (int a = 0; a < y.rank; a++) {
-        const int b = a - y.rank + v->m.shape.rank;
+    for (int a = 0; a < y->rank; a++) {
+        const int b = a - y->rank + v->m.shape.rank;
         const bool repeats = b < 0 || v->m.shape.dim[b] == 1;
         e->stride[k][a] = repeats ? 0 : v->m.stride[b] * e->size[k];
     }
@@ -82,30 +82,51 @@ static inline void ti_nest_simplify(ti_nest *e)
     }
 }
 
-/* Result out[0] and the first n_in inputs of a call. */
-static inline ti_nest ti_nest_of(const ti_work *w, int n_in)
+/* The result and its n_in inputs in one run, if they lie so: the short way to what ti_nest_simplify
+ * would find. */
+static inline bool ti_nest_is_flat(ti_nest *e, const ti_work *w, int n_in)
 {
-    const tern_shape y = w->out[0].m.shape;
-    ti_nest e = {.rank = y.rank, .n = n_in + 1};
+    const ti_view *y = &w->out[0];
+    bool flat = y->packed;
 
-    memcpy(e.dim, y.dim, sizeof e.dim);
-    ti_nest_operand(&e, 0, &w->out[0], y);
-    for (int k = 0; k < n_in; k++) ti_nest_operand(&e, k + 1, &w->in[k], y);
-    ti_nest_simplify(&e);
-    return e;
+    for (int k = 0; k < n_in; k++) flat &= w->in[k].packed && w->in[k].count == y->count;
+    if (!flat) return false;
+    e->rank = 1;
+    e->dim[0] = y->count;
+    for (int k = 0; k <= n_in; k++) {
+        const ti_view *v = k ? &w->in[k - 1] : y;
+        e->data[k] = v->data;
+        e->size[k] = (int64_t)tern_type_size(v->m.type);
+        e->stride[k][0] = y->count > 1 ? e->size[k] : 0;
+    }
+    return true;
+}
+
+/* Result out[0] and the first n_in inputs of a call. */
+static inline void ti_nest_of(ti_nest *e, const ti_work *w, int n_in)
+{
+    const tern_shape *y = &w->out[0].m.shape;
+
+    e->n = n_in + 1;
+    if (ti_nest_is_flat(e, w, n_in)) return;
+    e->rank = y->rank;
+    memcpy(e->dim, y->dim, sizeof e->dim);
+    ti_nest_operand(e, 0, &w->out[0], y);
+    for (int k = 0; k < n_in; k++) ti_nest_operand(e, k + 1, &w->in[k], y);
+    ti_nest_simplify(e);
 }
 
 /* n elements; p and step (1 or 0 elements, the result's 1) for each operand. */
 typedef void (*ti_run_fn)(const void *arg, int64_t n, char *const *p, const int64_t *step);
 
 typedef struct {
-    ti_nest e;
+    const ti_nest *e;
     ti_run_fn run;
     const void *arg;
     bool dense;           /* the kernel wants steps of 1 only */
     int64_t rows, pieces; /* outer positions; pieces that an inner run is cut into */
     int64_t piece, each;  /* elements of a piece; rows (pieces 1) of a chunk */
-} ti_loop;
+} ti_loop_job;
 
 static inline void ti_spread(char *to, const char *from, int64_t n, int64_t stride, int64_t size)
 {
@@ -131,9 +152,9 @@ static inline void ti_scatter(char *to, const char *from, int64_t n, int64_t str
 }
 
 /* One run of the inner axis: n elements from these addresses. */
-static inline void ti_loop_run(const ti_loop *l, int64_t n, char *const *at)
+static inline void ti_loop_run(const ti_loop_job *l, int64_t n, char *const *at)
 {
-    const ti_nest *e = &l->e;
+    const ti_nest *e = l->e;
     _Alignas(64) char buffer[TI_OPERANDS][TI_BUFFER * 8];
     char *p[TI_OPERANDS];
     int64_t step[TI_OPERANDS], inner[TI_OPERANDS], block = n;
@@ -159,8 +180,8 @@ static inline void ti_loop_run(const ti_loop *l, int64_t n, char *const *at)
 
 static inline void ti_loop_chunk(void *arg, int64_t i_chunk, int i_worker)
 {
-    const ti_loop *l = arg;
-    const ti_nest *e = &l->e;
+    const ti_loop_job *l = arg;
+    const ti_nest *e = l->e;
     const int last = e->rank - 1;
     const int64_t first = l->pieces > 1 ? i_chunk / l->pieces : i_chunk * l->each;
     const int64_t from = l->pieces > 1 ? i_chunk % l->pieces * l->piece : 0;
@@ -188,19 +209,33 @@ static inline void ti_loop_chunk(void *arg, int64_t i_chunk, int i_worker)
 }
 
 /* Runs the kernel over all elements; `ns` is about what one element costs. */
-static inline void ti_loop_over(const ti_work *w, ti_nest e, bool dense, double ns, ti_run_fn run,
-                                const void *arg)
+static inline void ti_loop_over(const ti_work *w, const ti_nest *e, bool dense, double ns,
+                                ti_run_fn run, const void *arg)
 {
-    ti_loop l = {.e = e, .run = run, .arg = arg, .dense = dense, .rows = 1};
-    const int64_t inner = e.dim[e.rank - 1];
+    ti_loop_job l = {.e = e, .run = run, .arg = arg, .dense = dense, .rows = 1};
+    const int64_t inner = e->dim[e->rank - 1];
     const bool small = (double)w->out[0].count * ns < 20000;
 
-    for (int a = 0; a < e.rank - 1; a++) l.rows *= e.dim[a];
+    if (e->rank == 1 && inner <= TI_CHUNK) {
+        ti_loop_run(&l, inner, e->data);
+        return;
+    }
+    for (int a = 0; a < e->rank - 1; a++) l.rows *= e->dim[a];
     l.pieces = (inner + TI_CHUNK - 1) / TI_CHUNK;
     l.piece = l.pieces > 1 ? TI_CHUNK : inner;
     l.each = TI_CHUNK / inner > 0 ? TI_CHUNK / inner : 1;
     const int64_t chunks = l.pieces > 1 ? l.rows * l.pieces : (l.rows + l.each - 1) / l.each;
     ti_threads_run(small ? NULL : ti_cpu_threads(w->device), chunks, ti_loop_chunk, &l);
+}
+
+/* The same for the result and its first n_in inputs. */
+static inline void ti_loop(const ti_work *w, int n_in, bool dense, double ns, ti_run_fn run,
+                           const void *arg)
+{
+    ti_nest e;
+
+    ti_nest_of(&e, w, n_in);
+    ti_loop_over(w, &e, dense, ns, run, arg);
 }
 
 /* Nanoseconds of a call whose elements cost `ns` each, more where they must be gathered. */

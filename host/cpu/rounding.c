@@ -30,8 +30,7 @@ static void round_to(const ti_work *w)
 {
     static const ti_run_fn to[] = {to_f32, to_tf32, to_bf16, to_f16};
 
-    ti_loop_over(w, ti_nest_of(w, 1), false, 0.3, to[((const tern_round_to_opts *)w->opts)->to],
-                 NULL);
+    ti_loop(w, 1, false, 0.3, to[((const tern_round_to_opts *)w->opts)->to], NULL);
 }
 
 const ti_row ti_cpu_rounding[] = {

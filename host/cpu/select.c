@@ -45,7 +45,7 @@ static double cost(const ti_work *w) { return ti_loop_cost(w, 0.5); }
                           : t == TERN_F64 ? name##_f64                                             \
                           : t == TERN_I64 ? name##_i64                                             \
                                           : name##_i32};                                           \
-        ti_loop_over(w, ti_nest_of(w, 2), false, 0.5, run, &k);                                    \
+        ti_loop(w, 2, false, 0.5, run, &k);                                                        \
     }
 COMPARISON(eq, ==)
 COMPARISON(ne, !=)
@@ -85,9 +85,8 @@ static void where(const ti_work *w)
     const size_t size = tern_type_size(w->out[0].m.type);
     const kernel k = {size == 8 ? where_8 : where_1};
 
-    if (size == 4)
-        ti_loop_over(w, ti_nest_of(w, 3), true, 0.3, run_where_4, ti_cpu_vector(w->device));
-    else ti_loop_over(w, ti_nest_of(w, 3), false, 0.5, run, &k);
+    if (size == 4) ti_loop(w, 3, true, 0.3, run_where_4, ti_cpu_vector(w->device));
+    else ti_loop(w, 3, false, 0.5, run, &k);
 }
 
 /* ---- is_finite ---- */
@@ -108,7 +107,7 @@ static void is_finite(const ti_work *w)
 {
     const kernel k = {w->in[0].m.type == TERN_F32 ? finite_f32 : finite_f64};
 
-    ti_loop_over(w, ti_nest_of(w, 1), false, 0.5, run, &k);
+    ti_loop(w, 1, false, 0.5, run, &k);
 }
 
 /* ---- Powers of f32 ---- */
@@ -129,15 +128,12 @@ static void run_pow(const void *arg, int64_t n, char *const *x, const int64_t *s
 
     for (int64_t i = 0; i < n; i++) y[i] = (float)pow(a[i * step[1]], p);
 }
-static void power(const ti_work *w)
-{
-    ti_loop_over(w, ti_nest_of(w, 2), false, 25, run_power, NULL);
-}
+static void power(const ti_work *w) { ti_loop(w, 2, false, 25, run_power, NULL); }
 static void to_power(const ti_work *w)
 {
     const kernel k = {NULL, ((const tern_scalar_opts *)w->opts)->value};
 
-    ti_loop_over(w, ti_nest_of(w, 1), false, 25, run_pow, &k);
+    ti_loop(w, 1, false, 25, run_pow, &k);
 }
 static const char *not_f32(const ti_work *w)
 {
