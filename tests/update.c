@@ -138,6 +138,44 @@ TC_BOTH(update, adam_trajectories)
     }
 }
 
+/* Moments from far below to far above 1, divisors that eps keeps from 0 or does not, lengths that
+ * fill no vector. The first gradient is 0, so are its moments: with eps it moves nothing. */
+Test(update, adam_over_all_magnitudes)
+{
+    enum { LONG = 151 };
+    tern_ctx *c[] = {tc_open("cpu"), tc_open("ref")};
+    const tern_adam_update_opts all[] = {
+        {0}, {.has_eps = 1, .eps = 0}, {.decoupled = 1, .decay = 1}};
+
+    for (int k = 0; k < 3; k++) {
+        double g[LONG] = {0}, zero[LONG] = {0}, *p[2], *v[2];
+
+        for (int i = 1; i < LONG; i++) g[i] = ldexp(i % 2 ? 1.25 : -1.5, (i - 76) * 3 / 5);
+        if (k == 1) g[0] = 1; /* 0/0 otherwise */
+        for (int d = 0; d < 2; d++) {
+            tern_tensor *at = tern_from_doubles(c[d], TERN_F32, zero, N(LONG)), *m = at, *w = at;
+            tern_tensor *x = tern_from_doubles(c[d], TERN_F32, g, N(LONG));
+            for (int t = 1; t <= 3; t++)
+                at = tern_adam_update(c[d], &m, &w, at, m, w, x, TC(c[d], F32, TI_SCALAR, 0.25),
+                                      TC(c[d], I64, TI_SCALAR, t), NULL, &all[k]);
+            p[d] = tc_doubles(c[d], at);
+            v[d] = tc_doubles(c[d], w);
+        }
+        for (int i = 0; i < LONG && p[0] && p[1]; i++) {
+            cr_expect(fabs(p[0][i] - p[1][i]) <= 2e-6 * (fabs(p[1][i]) + 1e-3), "%d %d: %g, not %g",
+                      k, i, p[0][i], p[1][i]);
+            cr_expect(fabs(v[0][i] - v[1][i]) <= 1e-6 * v[1][i], "%d %d: v %g, not %g", k, i,
+                      v[0][i], v[1][i]);
+        }
+        for (int d = 0; d < 2; d++) {
+            free(p[d]);
+            free(v[d]);
+        }
+    }
+    tc_close(c[0]);
+    tc_close(c[1]);
+}
+
 TC_BOTH(update, refuses)
 {
     tern_tensor *p = tern_fill(ctx, TERN_F32, N(3), 1), *q = tern_fill(ctx, TERN_F32, N(4), 1);

@@ -154,6 +154,8 @@ static void adam(const ti_work *w)
     const tern_adam_update_opts *o = w->opts;
     const double lr = scalar(&w->in[4], 0);
     const int64_t t = *(const int64_t *)(const void *)w->in[5].data;
+    /* (m / fix1) / (sqrt(v / fix2) + eps) is m root / fix1 / (sqrt(v) + eps root) */
+    const double root = sqrt(1 - ti_powi(o->beta2, t));
     step s = {.loops = ti_layers_for(ti_cpu_simd(w->device)->name),
               .p = TI_F(w->in[0]),
               .m = TI_F(w->in[1]),
@@ -169,9 +171,8 @@ static void adam(const ti_work *w)
                        .fresh1 = (float)(1 - o->beta1),
                        .beta2 = (float)o->beta2,
                        .fresh2 = (float)(1 - o->beta2),
-                       .rate = (float)(lr / (1 - ti_powi(o->beta1, t))),
-                       .fix2 = (float)(1 / (1 - ti_powi(o->beta2, t))),
-                       .eps = (float)o->eps,
+                       .rate = (float)(lr * root / (1 - ti_powi(o->beta1, t))),
+                       .eps = (float)(o->eps * root),
                        .kept = o->decoupled ? (float)(1 - lr * o->decay) : 1};
     ti_run_ranges(w->device, w->in[0].count, PIECE, adam_some, &s);
 }

@@ -138,7 +138,8 @@ static tern_tensor *sgd_bound(const ti_call *c, int i_out, double L)
 
 /*
  * M = beta1 |m| + (1 - beta1) |g|, V likewise: 8 u M, 8 u V. The step lr c M / (sqrt(c' v') + eps)
- * has in its root the relative error of v', which has no cancellation, so 16 in all.
+ * has in its root the relative error of v', which has no cancellation, so 16 in all; a quotient
+ * may take three of them.
  */
 static tern_tensor *adam_bound(const ti_call *c, int i_out, double L)
 {

@@ -271,21 +271,50 @@ static void sgd(int64_t n, const ti_sgd *from, const float *p, const float *m, c
     }
 }
 
+/* One vector; `plain`: nothing scales the gradient, nothing decays; `near`: eps keeps the divisor
+ * away from 0. */
+INLINE void adam_vector(bool plain, bool near, const ti_adam *o, vf *p, vf *m, vf *v, vf g)
+{
+    const vf own = plain ? g : v_fma(v_set1(o->decay), *p, v_mul(v_set1(o->scale), g));
+    const vf kept = plain ? *p : v_mul(v_set1(o->kept), *p);
+
+    *m = v_fma(v_set1(o->fresh1), own, v_mul(v_set1(o->beta1), *m));
+    *v = v_fma(v_set1(o->fresh2), v_mul(own, own), v_mul(v_set1(o->beta2), *v));
+    const vf size = v_add(v_sqrt(*v), v_set1(o->eps));
+    *p = v_fnma(v_set1(o->rate), near ? v_div_near(*m, size) : v_div(*m, size), kept);
+}
+
+INLINE void adam_of(bool plain, bool near, int64_t n, const ti_adam *o, const float *p,
+                    const float *m, const float *v, const float *g, float *new_p, float *new_m,
+                    float *new_v)
+{
+    int64_t i = 0;
+
+    for (; i + VL <= n; i += VL) {
+        vf a = v_load(p + i), b = v_load(m + i), c = v_load(v + i);
+        adam_vector(plain, near, o, &a, &b, &c, v_load(g + i));
+        v_store(new_p + i, a);
+        v_store(new_m + i, b);
+        v_store(new_v + i, c);
+    }
+    if (i == n) return;
+    const vmask k = v_lanes(n - i);
+    vf a = v_load_m(p + i, k), b = v_load_m(m + i, k), c = v_load_m(v + i, k);
+    adam_vector(plain, near, o, &a, &b, &c, v_load_m(g + i, k));
+    v_store_m(new_p + i, k, a);
+    v_store_m(new_m + i, k, b);
+    v_store_m(new_v + i, k, c);
+}
+
 static void adam(int64_t n, const ti_adam *from, const float *p, const float *m, const float *v,
                  const float *g, float *new_p, float *new_m, float *new_v)
 {
     const ti_adam o = *from;
 
-    INDEPENDENT
-    for (int64_t i = 0; i < n; i++) {
-        const float own = o.scale * g[i] + o.decay * p[i];
-        const float mean = o.beta1 * m[i] + o.fresh1 * own;
-        const float square = o.beta2 * v[i] + o.fresh2 * (own * own);
-        const float step = o.rate * mean / (sqrtf(square * o.fix2) + o.eps);
-        new_p[i] = o.kept * p[i] - step;
-        new_m[i] = mean;
-        new_v[i] = square;
-    }
+    if (!(o.eps >= 0x1p-100f)) adam_of(false, false, n, &o, p, m, v, g, new_p, new_m, new_v);
+    else if (o.scale == 1 && o.decay == 0 && o.kept == 1)
+        adam_of(true, true, n, &o, p, m, v, g, new_p, new_m, new_v);
+    else adam_of(false, true, n, &o, p, m, v, g, new_p, new_m, new_v);
 }
 
 /* ---- Random numbers: base/philox.h on 16 counters at a time ---- */

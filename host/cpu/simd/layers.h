@@ -21,9 +21,10 @@ typedef struct {
     int first, row_position;
 } ti_window;
 
-/* p' = kept p - rate m' / (sqrt(v' fix2) + eps) and so on; scale, decay: what is done to g. */
+/* p' = kept p - rate m' / (sqrt(v') + eps) and so on; scale, decay: what is done to g. The
+ * corrections of both moments are in rate and eps. */
 typedef struct {
-    float scale, decay, beta1, fresh1, beta2, fresh2, rate, fix2, eps, kept; /* fresh: 1 - beta */
+    float scale, decay, beta1, fresh1, beta2, fresh2, rate, eps, kept; /* fresh: 1 - beta */
 } ti_adam;
 typedef struct {
     float scale, decay, momentum, fresh, lr; /* fresh: 1 - dampening */

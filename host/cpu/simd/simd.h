@@ -5,6 +5,9 @@
  * block in registers. Everything else in this folder is written in these names. `real` is float,
  * or double in a file that sets TI_F64 before its includes.
  *
+ * v_div_near is a / b within 1.5 units of the last place for b from 2^-100 on; for b over 2^100 it
+ * may be a / 2^100.
+ *
  * N_REGS bounds the register tiles: accumulators + vectors of B + one broadcast must fit.
  */
 #ifndef TI_SIMD_H

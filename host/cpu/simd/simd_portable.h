@@ -48,6 +48,13 @@ INLINE vf v_max(vf a, vf b)
     for (int i = 0; i < VL; i++) b[i] = a[i] > b[i] ? a[i] : b[i];
     return b;
 }
+INLINE vf v_sqrt(vf a)
+{
+    for (int i = 0; i < VL; i++) a[i] = (real)__builtin_sqrt((double)a[i]);
+    return a;
+}
+INLINE vf v_div(vf a, vf b) { return a / b; }
+INLINE vf v_div_near(vf a, vf b) { return a / b; }
 INLINE real v_sum(vf a)
 {
     for (int n = VL / 2; n > 0; n /= 2)
