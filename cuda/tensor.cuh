@@ -54,18 +54,18 @@ static inline __device__ void ti_load_piece(ti_words &piece, const X &x, const t
 /* Eight words along k: the warp's rows `at` of a, columns `bt` of b. */
 template <class F>
 static inline __device__ void ti_tensor_step(float (&sum)[2][4][4], const ti_words &a,
-                                             const ti_words &b, int at, int bt, int half)
+                                             const ti_words &b, int at, int bt, int part)
 {
     const int lane = (int)(threadIdx.x & (TI_WARP - 1));
     uint32_t x[2][4], y[4];
 
     TI_UNROLL
     for (int m = 0; m < 2; m++) /* tiles: rows 0-7, 8-15 of words 0-3, then of words 4-7 */
-        ti_load_words<false>(x[m], &a.row[at + 16 * m + lane % 16][2 * half + lane / 16]);
+        ti_load_words<false>(x[m], &a.row[at + 16 * m + lane % 16][2 * part + lane / 16]);
     TI_UNROLL
     for (int n = 0; n < 4; n += 2) { /* tiles: words 0-3, 4-7 of columns 0-7, then of 8-15 */
         ti_load_words<false>(
-            y, &b.row[bt + 8 * n + lane % 8 + lane / 16 * 8][2 * half + lane / 8 % 2]);
+            y, &b.row[bt + 8 * n + lane % 8 + lane / 16 * 8][2 * part + lane / 8 % 2]);
         const uint32_t left[2] = {y[0], y[1]}, right[2] = {y[2], y[3]};
         TI_UNROLL
         for (int m = 0; m < 2; m++) {
