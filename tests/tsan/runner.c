@@ -135,5 +135,5 @@ int main(int argc, char **argv)
     fprintf(stderr, "%d passed, %d failed, %d skipped\n", counts[PASSED], counts[FAILED],
             counts[SKIPPED]);
     if (xml && fclose(xml)) return 1;
-    return counts[FAILED] || !counts[PASSED];
+    return counts[FAILED] || !(counts[PASSED] + counts[SKIPPED]); /* nothing ran: a bad filter */
 }
