@@ -7,6 +7,7 @@ unset NO_COLOR CLICOLOR_FORCE
 export XDG_CONFIG_HOME=/nonexistent
 tern=$(realpath "$1")
 here=$(cd "$(dirname "$0")" && pwd)
+export LSAN_OPTIONS=suppressions=$here/leaks.txt:print_suppressions=0
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 cd "$folder" || exit 1
