@@ -3,22 +3,8 @@
 #include <criterion/new/assert.h>
 #include <stdlib.h>
 
-#include "check.h"
+#include "step.h"
 #include "tern/tern.h"
-
-typedef struct {
-    tern_module *net;
-    tern_optim *opt;
-} job;
-
-static tern_status step(tern_ctx *ctx, tern_tensor **out, tern_tensor **in, void *user)
-{
-    job *j = user;
-
-    out[0] = tern_cross_entropy(ctx, tern_forward(ctx, j->net, in[0]), in[1], NULL, NULL);
-    if (tern_backward(ctx, out[0], j->net) != TERN_OK) return tern_error(ctx);
-    return tern_optim_step(ctx, j->opt);
-}
 
 static void compare(const tern_model_info *model, int64_t batch)
 {
@@ -33,7 +19,7 @@ static void compare(const tern_model_info *model, int64_t batch)
     j.opt = tern_adam(ctx, j.net, NULL);
     cr_assert(eq(int, tern_plan_memory(ctx, &plan, j.net, j.opt, x), TERN_OK), "%s: %s",
               model->name, tern_error_text(ctx));
-    tern_program *program = tern_record(ctx, step, &j);
+    tern_program *program = tern_record(ctx, train_step, &j);
     float *pixels = calloc((size_t)tern_count(x), sizeof *pixels);
     tern_tensor *in[] = {tern_from_host(ctx, TERN_F32, pixels, x),
                          tern_from_host(ctx, TERN_I64, labels, (tern_shape){1, {batch}}), NULL};
