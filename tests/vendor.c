@@ -6,10 +6,7 @@
  */
 #include "vendor.h"
 
-typedef struct {
-    tern_module *net;
-    tern_optim *opt;
-} job;
+#include "step.h"
 
 /* The implementation that takes a call. */
 static const char *taken_by(tern_ctx *ctx, const char *op, const void *opts, int n_in,
@@ -257,15 +254,6 @@ Test(vendor, convolutions_and_their_gradients)
 
 /* ---- Training ---- */
 
-static tern_status step(tern_ctx *ctx, tern_tensor **out, tern_tensor **in, void *user)
-{
-    job *j = user;
-
-    out[0] = tern_cross_entropy(ctx, tern_forward(ctx, j->net, in[0]), in[1], NULL, NULL);
-    if (tern_backward(ctx, out[0], j->net) != TERN_OK) return tern_error(ctx);
-    return tern_optim_step(ctx, j->opt);
-}
-
 /* The losses of some steps of LeNet, replayed and captured; the libraries' calls. */
 static void train(const char *disable, int how, double *loss, int n, long *calls, memory *log)
 {
@@ -285,7 +273,7 @@ static void train(const char *disable, int how, double *loss, int n, long *calls
     tern_mode(ctx, TERN_TRAIN);
     j.net = tern_model(ctx, "lenet5", NULL);
     j.opt = tern_adam(ctx, j.net, NULL);
-    tern_program *program = tern_record(ctx, step, &j);
+    tern_program *program = tern_record(ctx, train_step, &j);
     for (int i = 0; i < 4 * 784; i++) x[i] = (float)tc_uniform(&state);
     for (int i = 0; i < n; i++) {
         tern_tensor *out = NULL;

@@ -3,7 +3,6 @@
  * orders of threads, `bugs` wants every deliberate bug reported, `host` is selftest_host.cpp.
  */
 #include <cmath>
-#include <cstdarg>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -11,24 +10,6 @@
 #include "selftest.h"
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-
-int n_passed, n_failed;
-
-void expect(bool good, const char *format, ...)
-{
-    va_list args;
-
-    if (good) {
-        n_passed++;
-        return;
-    }
-    n_failed++;
-    fprintf(stderr, "FAILED: ");
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fprintf(stderr, "\n");
-}
 
 static uint32_t seed = 1;
 

@@ -6,12 +6,8 @@
 #include <vector>
 
 #include "control.h"
+#include "expect.h"
 #include "samples.h"
-
-extern int n_passed, n_failed;
-
-/* Counts, and says what failed. */
-void expect(bool good, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 template <class T> struct Buffer { /* device memory for the length of a scope */
     T *d = nullptr;

@@ -95,6 +95,7 @@ struct Compiler {
     void to_address();
     void compare();
     void set_value();
+    void compared(Ins &i, Type t, bool ftz);
     void select();
     void select_sign();
     void load();

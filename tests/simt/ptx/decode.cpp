@@ -260,6 +260,20 @@ void Compiler::to_address()
     finish(i);
 }
 
+/* What both forms of a comparison read: a, b, and c where there is a mode. */
+void Compiler::compared(Ins &i, Type t, bool ftz)
+{
+    for (int n = 0; n < 2; n++) {
+        expect(",");
+        i.in[i.n_in++] = source(t);
+    }
+    if (ftz) flush(i, t);
+    if (i.mode) {
+        expect(",");
+        i.in[i.n_in++] = predicate_source();
+    }
+}
+
 /* p = a ? b, then joined with a predicate c; and its contrary, joined likewise. */
 void Compiler::compare()
 {
@@ -276,15 +290,7 @@ void Compiler::compare()
         w.next();
         i.out[i.n_out++] = destination(PRED);
     }
-    for (int n = 0; n < 2; n++) {
-        expect(",");
-        i.in[i.n_in++] = source(t);
-    }
-    if (ftz) flush(i, t);
-    if (i.mode) {
-        expect(",");
-        i.in[i.n_in++] = predicate_source();
-    }
+    compared(i, t, ftz);
     finish(i);
 }
 
@@ -301,15 +307,7 @@ void Compiler::set_value()
     if (!i.run || (to != F32 && to != U32 && to != S32)) stop("unknown instruction '" + name + "'");
     i.out[i.n_out++] = fresh(Bank::predicate);
     pick.out[pick.n_out++] = destination(to);
-    for (int n = 0; n < 2; n++) {
-        expect(",");
-        i.in[i.n_in++] = source(t);
-    }
-    if (ftz) flush(i, t);
-    if (i.mode) {
-        expect(",");
-        i.in[i.n_in++] = predicate_source();
-    }
+    compared(i, t, ftz);
     pick.run = run_select_narrow;
     pick.in[pick.n_in++] = constant(Bank::narrow, to == F32 ? 0x3f800000 : 0xffffffff);
     pick.in[pick.n_in++] = constant(Bank::narrow, 0);

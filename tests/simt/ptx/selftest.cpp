@@ -2,7 +2,6 @@
  * selftest.cpp - the interpreter against PTX written by hand, with results worked out by hand or
  * by other arithmetic: one thread's instructions from scalars.txt here, the rest in its sisters.
  */
-#include <cstdarg>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -10,24 +9,6 @@
 #include "by_hand.h"
 
 using simt::ptx::load;
-
-int n_passed, n_failed;
-
-void expect(bool good, const char *format, ...)
-{
-    va_list args;
-
-    if (good) {
-        n_passed++;
-        return;
-    }
-    n_failed++;
-    fprintf(stderr, "FAILED: ");
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fprintf(stderr, "\n");
-}
 
 static void hear(const char *text, void *data)
 {
