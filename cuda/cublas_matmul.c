@@ -338,9 +338,7 @@ static const char *linear_act_rejects(const ti_work *w)
 
 typedef struct {
     plan dx, dw;
-    const ti_row *own;
-    size_t room; /* the most that one part takes */
-    bool makes_h;
+    ti_layer_d layer;
     tern_math_t to;
 } backward;
 
@@ -422,40 +420,31 @@ static const char *linear_act_d_rejects(const ti_work *w)
     return ti_cublaslt_of(w->device, NULL, &why) ? NULL : why;
 }
 
-static const char *prepare_part(ti_inner *c, plan *to, size_t *room, tern_math_t math)
+static const char *prepare_part(const ti_inner *c, plan *to, ti_layer_d *layer, tern_math_t math)
 {
     const char *why = matmul_prepare(&c->w, to, math);
 
-    if (!why && to->workspace > *room) *room = to->workspace;
+    if (!why) ti_layer_d_room(layer, to->workspace);
     return why;
 }
 
 static const char *linear_act_d_prepare(const ti_work *w, void *to, tern_math_t math)
 {
+    const bool makes_h = ((const tern_linear_opts *)w->opts)->act == TERN_RELU;
     backward *b = to;
     const parts p = parts_of(w, NULL);
-    ti_inner c;
+    ti_inner c, h;
     const char *why = NULL;
 
-    b->own = ti_own_row(w);
-    if (!b->own) return "there is no row of our own beside it";
-    b->room = 64;
     b->to = math;
-    b->makes_h = ((const tern_linear_opts *)w->opts)->act == TERN_RELU;
     call_dx(&c, w, &p);
-    if (w->out[0].count > 0) why = prepare_part(&c, &b->dx, &b->room, math);
+    if (w->out[0].count > 0) why = prepare_part(&c, &b->dx, &b->layer, math);
     call_dw(&c, w, &p);
-    if (!why && w->out[1].count > 0) why = prepare_part(&c, &b->dw, &b->room, math);
+    if (!why && w->out[1].count > 0) why = prepare_part(&c, &b->dw, &b->layer, math);
     if (why) return why;
     call_db(&c, w, &p);
-    const ti_row *sum = ti_own_row(&c.w);
-    call_h(&c, w, &p);
-    if (!sum || (b->makes_h && !ti_own_row(&c.w))) return "there are no rows of our own beside it";
-    call_db(&c, w, &p);
-    const size_t sum_room = ti_own_scratch(sum, &c.w);
-    if (sum_room > b->room) b->room = sum_room;
-    b->room = (b->room + 63) / 64 * 64;
-    return NULL;
+    if (makes_h) call_h(&h, w, &p);
+    return ti_layer_d_prepare(&b->layer, w, &c.w, makes_h ? &h.w : NULL);
 }
 
 static void multiply_part(const ti_inner *c, const plan *how)
@@ -466,51 +455,38 @@ static void multiply_part(const ti_inner *c, const plan *how)
 static void linear_act_d_run(const ti_work *w)
 {
     const backward *b = w->plan;
-    const parts p = parts_of(w, b->makes_h ? (char *)w->scratch + b->room : NULL);
+    const parts p = parts_of(w, b->layer.mask ? (char *)w->scratch + b->layer.room : NULL);
     ti_inner c;
 
     if (!ti_vendor_aligned(&w->in[0]) || !ti_vendor_aligned(&w->in[1]) ||
         !ti_vendor_aligned(&w->in[3]) || !ti_vendor_aligned(&w->out[0]) ||
         !ti_vendor_aligned(&w->out[1])) {
-        b->own->run(w);
+        b->layer.own->run(w);
         return;
     }
-    if (b->makes_h) {
+    if (b->layer.mask) {
         call_h(&c, w, &p);
-        ti_own_row(&c.w)->run(&c.w);
+        b->layer.mask->run(&c.w);
     }
     call_dx(&c, w, &p);
     if (w->out[0].count > 0) multiply_part(&c, &b->dx);
     call_dw(&c, w, &p);
     if (w->out[1].count > 0) multiply_part(&c, &b->dw);
-    if (w->out[2].count <= 0) return;
-    if (w->in[2].count < 0) {
-        ti_cuda_check(w->device,
-                      cudaMemsetAsync(w->out[2].data, 0, ti_bytes(&w->out[2].m), w->device->stream),
-                      w->op->name);
-        return;
-    }
     call_db(&c, w, &p);
-    ti_own_row(&c.w)->run(&c.w);
+    ti_layer_d_db(&b->layer, w, &c.w);
 }
 
 static size_t linear_act_d_scratch(const ti_work *w)
 {
-    const backward *b = w->plan;
-    const size_t own = ti_own_scratch(b->own, w);
-    const size_t mine = b->room + (b->makes_h ? ti_bytes(&w->in[3].m) : 0);
-
-    return mine > own ? mine : own;
+    return ti_layer_d_scratch(&((const backward *)w->plan)->layer, w);
 }
 
 static double linear_act_d_chain(const ti_work *w)
 {
     const backward *b = w->plan;
-    const double rows = (double)(w->in[3].count / w->in[1].m.shape.dim[0]);
-    const double M = (double)w->in[1].m.shape.dim[0], own = b->own->chain ? b->own->chain(w) : 1;
-    const double mine = ti_vendor_chain((rows > M ? rows : M) + 3, math_of(b->to));
+    const double M = (double)w->in[1].m.shape.dim[0], rows = (double)w->in[3].count / M;
 
-    return mine > own ? mine : own;
+    return ti_layer_d_chain(&b->layer, w, (rows > M ? rows : M) + 3, math_of(b->to));
 }
 
 /* ---- Rows ---- */

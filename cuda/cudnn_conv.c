@@ -32,9 +32,7 @@ typedef struct {
 
 typedef struct {
     single dx, dw;
-    const ti_row *own;
-    size_t room;
-    bool makes_h;
+    ti_layer_d layer;
     ti_math math;
 } backward;
 
@@ -283,9 +281,15 @@ static void call_db(ti_inner *c, const ti_work *w, const ti_view *h)
     ti_inner_call(c, w, "sum", &but_channels, 1, h, db);
 }
 
-static void make_room(backward *b, size_t bytes)
+static const char *prepare_part(const ti_inner *call, single *to, ti_layer_d *layer,
+                                tern_math_t math)
 {
-    if (rounded(bytes) > b->room) b->room = rounded(bytes);
+    ti_conv c[2];
+
+    (void)ti_convs_of(&call->w, c);
+    const char *why = prepare_single(&call->w, c, to, math);
+    if (!why) ti_layer_d_room(layer, to->work + to->copy);
+    return why;
 }
 
 static const char *act_d_prepare(const ti_work *w, void *plan, tern_math_t math)
@@ -293,33 +297,18 @@ static const char *act_d_prepare(const ti_work *w, void *plan, tern_math_t math)
     const tern_conv2d_opts to_x = plain(w, &w->in[0]), to_w = plain(w, &w->in[1]);
     backward *b = plan;
     const char *why = NULL;
-    ti_conv c[2];
-    ti_inner call;
+    ti_inner call, h;
 
-    b->own = ti_own_row(w);
-    if (!b->own) return "there is no row of our own beside it";
-    b->makes_h = act_of(w) == TERN_RELU;
     b->math = math == TERN_MATH_F32 ? TI_MATH_F32 : TI_MATH_TF32;
-    make_room(b, 64);
-    if (w->out[0].count > 0) {
-        call_dx(&call, w, &to_x, &w->in[3]);
-        (void)ti_convs_of(&call.w, c);
-        if ((why = prepare_single(&call.w, c, &b->dx, math)) != NULL) return why;
-        make_room(b, b->dx.work + b->dx.copy);
-    }
-    if (w->out[1].count > 0) {
-        call_dw(&call, w, &to_w, &w->in[3]);
-        (void)ti_convs_of(&call.w, c);
-        if ((why = prepare_single(&call.w, c, &b->dw, math)) != NULL) return why;
-        make_room(b, b->dw.work + b->dw.copy);
-    }
+    call_dx(&call, w, &to_x, &w->in[3]);
+    if (w->out[0].count > 0) why = prepare_part(&call, &b->dx, &b->layer, math);
+    call_dw(&call, w, &to_w, &w->in[3]);
+    if (!why && w->out[1].count > 0) why = prepare_part(&call, &b->dw, &b->layer, math);
+    if (why) return why;
     call_db(&call, w, &w->in[3]);
-    const ti_row *sum = ti_own_row(&call.w);
-    make_room(b, ti_own_scratch(sum, &call.w));
-    if (!sum) return "there are no rows of our own beside it";
-    if (!b->makes_h) return NULL;
-    call_h(&call, w, &w->in[3]);
-    return ti_own_row(&call.w) ? NULL : "there are no rows of our own beside it";
+    const bool makes_h = act_of(w) == TERN_RELU;
+    if (makes_h) call_h(&h, w, &w->in[3]);
+    return ti_layer_d_prepare(&b->layer, w, &call.w, makes_h ? &h.w : NULL);
 }
 
 static void run_part(ti_inner *c, const single *s)
@@ -343,13 +332,13 @@ static void act_d_run(const ti_work *w)
     ti_inner c;
 
     if (!lies_well(w, b)) {
-        b->own->run(w);
+        b->layer.own->run(w);
         return;
     }
-    if (b->makes_h) {
-        h.data = (char *)w->scratch + b->room;
+    if (b->layer.mask) {
+        h.data = (char *)w->scratch + b->layer.room;
         call_h(&c, w, &h);
-        ti_own_row(&c.w)->run(&c.w);
+        b->layer.mask->run(&c.w);
     }
     if (w->out[0].count > 0) {
         call_dx(&c, w, &to_x, &h);
@@ -359,24 +348,13 @@ static void act_d_run(const ti_work *w)
         call_dw(&c, w, &to_w, &h);
         run_part(&c, &b->dw);
     }
-    if (w->out[2].count <= 0) return;
-    if (w->in[2].count < 0) {
-        ti_cuda_check(w->device,
-                      cudaMemsetAsync(w->out[2].data, 0, ti_bytes(&w->out[2].m), w->device->stream),
-                      w->op->name);
-        return;
-    }
     call_db(&c, w, &h);
-    ti_own_row(&c.w)->run(&c.w);
+    ti_layer_d_db(&b->layer, w, &c.w);
 }
 
 static size_t act_d_scratch(const ti_work *w)
 {
-    const backward *b = w->plan;
-    const size_t own = ti_own_scratch(b->own, w);
-    const size_t mine = b->room + (b->makes_h ? ti_bytes(&w->in[3].m) : 0);
-
-    return mine > own ? mine : own;
+    return ti_layer_d_scratch(&((const backward *)w->plan)->layer, w);
 }
 
 static double act_d_chain(const ti_work *w)
@@ -384,10 +362,8 @@ static double act_d_chain(const ti_work *w)
     const backward *b = w->plan;
     const int64_t *f = w->in[1].m.shape.dim, *y = w->in[3].m.shape.dim;
     const double dx = (double)(f[0] * f[2] * f[3]), dw = (double)(y[0] * y[2] * y[3]);
-    const double own = b->own->chain ? b->own->chain(w) : 1;
-    const double mine = ti_vendor_chain((dx > dw ? dx : dw) + 3, b->math);
 
-    return mine > own ? mine : own;
+    return ti_layer_d_chain(&b->layer, w, (dx > dw ? dx : dw) + 3, b->math);
 }
 
 /* ---- Rows ---- */

@@ -155,6 +155,24 @@ double ti_vendor_chain(double K, ti_math math);
 size_t ti_rounded_scratch(const ti_work *w, size_t inner);
 void ti_rounded_run(const ti_work *w, tern_math_t to, size_t inner, ti_run_fn run);
 
+/* ---- layer_d.c: linear_act_d and conv2d_act_d, whose inputs and outputs stand alike ---- */
+
+typedef struct {
+    const ti_row *own;        /* for the whole call */
+    const ti_row *sum, *mask; /* for db; for h, NULL where that is gy */
+    size_t room;              /* the most that one part takes of scratch; h lies behind it */
+} ti_layer_d;
+/* db, h: the calls of these parts, h NULL where it is gy. NULL, or why there cannot be a row. */
+const char *ti_layer_d_prepare(ti_layer_d *l, const ti_work *w, const ti_work *db,
+                               const ti_work *h);
+/* Some part takes so many bytes. */
+void ti_layer_d_room(ti_layer_d *l, size_t bytes);
+size_t ti_layer_d_scratch(const ti_layer_d *l, const ti_work *w);
+/* K: terms of the longest sums. */
+double ti_layer_d_chain(const ti_layer_d *l, const ti_work *w, double K, ti_math math);
+/* The bias's derivative: zeros for a layer without one. */
+void ti_layer_d_db(const ti_layer_d *l, const ti_work *w, const ti_work *db);
+
 /* Whether an operand, if it is there, lies on a multiple of TI_VENDOR_ALIGN. */
 static inline bool ti_vendor_aligned(const ti_view *v)
 {
