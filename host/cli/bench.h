@@ -36,6 +36,10 @@ typedef struct {
 
 /* Appends the problem in `text`; false after a message that names `where` and the field. */
 bool problem_add(problem_list *list, const char *text, const char *where);
+/* Calls each for every line of a file that is neither empty nor a comment; where: "file:3". False
+ * after a message, and when it said so. */
+typedef bool (*bench_line_fn)(void *user, const char *where, char *line);
+bool bench_each_line(const char *path, bench_line_fn each, void *user);
 /* The problems of a file, or of all .txt files of a folder; false after a message. */
 bool problems_read(problem_list *list, const char *path);
 /* Keeps, from entry `from` on, those of operation `op` that hold `text`; NULL: any. */
@@ -110,7 +114,6 @@ bool bench_load(const char *path, bench *to, char **hardware);
 char *bench_hardware(const bench *b);
 void bench_header(const bench *b); /* the comment above a table */
 char *bench_governor(void);
-const char *bench_compiler(void);
 const char *bench_command(const bench *b);
 void bench_text(const bench *b, const char *format); /* md, csv, jsonl, json on stdout */
 const char *bench_time(double ns);                   /* "61.3 µs" */

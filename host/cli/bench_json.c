@@ -97,7 +97,7 @@ void bench_json_head(json *j, const bench *b)
     json_text(j, "command", bench_command(b));
     json_text(j, "hardware", hardware);
     json_text(j, "governor", governor);
-    json_text(j, "compiler", bench_compiler());
+    json_text(j, "compiler", build_compiler());
     free(hardware);
     free(governor);
     put_roofs(j, b);

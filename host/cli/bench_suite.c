@@ -4,7 +4,6 @@
  *   problems FILE [TEXT]   problems of bench/problems/FILE (of all files: "."), those with TEXT
  *   model NAME BATCH
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,8 +34,9 @@ static bool add_problems(suite *s, const char *file, const char *text)
     return fine;
 }
 
-static bool take(suite *s, const char *where, char *line)
+static bool take(void *user, const char *where, char *line)
 {
+    suite *s = user;
     char file[128], text[128] = "", rest;
     long long batch;
 
@@ -52,30 +52,6 @@ static bool take(suite *s, const char *where, char *line)
     return false;
 }
 
-static bool read_suite(suite *s, const char *path)
-{
-    FILE *file = fopen(path, "re");
-    char *text = NULL;
-    size_t room = 0;
-    bool fine = true;
-
-    if (!file) {
-        error("%s: %s", path, strerror(errno));
-        return false;
-    }
-    for (int line = 1; fine && getline(&text, &room, file) >= 0; line++) {
-        char *where = cli_format("%s:%d", path, line);
-
-        text[strcspn(text, "\r\n")] = '\0';
-        if (text[strspn(text, " \t")] && text[strspn(text, " \t")] != '#')
-            fine = take(s, where, text);
-        free(where);
-    }
-    free(text);
-    fclose(file);
-    return fine;
-}
-
 int bench_suite(cli *c)
 {
     suite *s;
@@ -89,7 +65,7 @@ int bench_suite(cli *c)
     s = cli_alloc(sizeof *s);
     what = cli_format("suites/%s.txt", c->arg[1]);
     path = strchr(c->arg[1], '/') ? cli_copy(c->arg[1]) : bench_path(what);
-    fine = path && read_suite(s, path);
+    fine = path && bench_each_line(path, take, s);
     if (fine) problems_keep(&s->list, 0, cli_text(c, "op"), cli_text(c, "filter"));
     if (fine && bench_start(&b, c, "suite")) {
         status = s->list.n == 0 || bench_run_problems(&b, &s->list) ? EXIT_DONE : EXIT_FAILED;

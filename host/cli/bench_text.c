@@ -21,17 +21,6 @@ const char *bench_time(double ns)
     return text;
 }
 
-const char *bench_compiler(void)
-{
-#if defined(__clang__)
-    return "clang " __clang_version__;
-#elif defined(__GNUC__)
-    return "gcc " __VERSION__;
-#else
-    return "unknown";
-#endif
-}
-
 char *bench_governor(void)
 {
     FILE *file = fopen("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "re");
@@ -73,7 +62,7 @@ void bench_header(const bench *b)
     char *hardware = bench_hardware(b), *governor = bench_governor();
 
     result("<!-- tern %s %s, %s | %s, governor %s\n", tern_version(), build_type(),
-           bench_compiler(), hardware, governor);
+           build_compiler(), hardware, governor);
     for (int i = 0; i < b->n_roof; i++) {
         const roof *r = &b->roofs[i];
 

@@ -155,22 +155,11 @@ int job_start(cli *c, job *j, int64_t steps)
 
 /* ---- documents ------------------------------------------------------------------------------- */
 
-static const char *compiler(void)
-{
-#if defined(__clang__)
-    return "clang " __clang_version__;
-#elif defined(__GNUC__)
-    return "gcc " __VERSION__;
-#else
-    return "unknown";
-#endif
-}
-
 static void machine(json *js, const job *j)
 {
     json_text(js, "version", tern_version());
     json_text(js, "build", build_type());
-    json_text(js, "compiler", compiler());
+    json_text(js, "compiler", build_compiler());
     json_text(js, "device", tern_device(j->ctx));
     json_text(js, "device_why", tern_device_why(j->ctx));
     json_text(js, "isa", tern_isa(j->ctx));

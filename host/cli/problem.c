@@ -261,7 +261,7 @@ void problems_keep(problem_list *list, int from, const char *op, const char *tex
     list->n = kept;
 }
 
-static bool read_file(problem_list *list, const char *path)
+bool bench_each_line(const char *path, bench_line_fn each, void *user)
 {
     FILE *file = fopen(path, "re");
     char *text = NULL;
@@ -277,7 +277,7 @@ static bool read_file(problem_list *list, const char *path)
 
         text[strcspn(text, "\r\n")] = '\0';
         if (text[strspn(text, " \t")] && text[strspn(text, " \t")] != '#')
-            fine = problem_add(list, text, where);
+            fine = each(user, where, text);
         free(where);
     }
     if (fine && ferror(file)) {
@@ -287,6 +287,11 @@ static bool read_file(problem_list *list, const char *path)
     free(text);
     fclose(file);
     return fine;
+}
+
+static bool take_problem(void *list, const char *where, char *line)
+{
+    return problem_add(list, line, where);
 }
 
 static int is_list(const struct dirent *e)
@@ -303,11 +308,12 @@ bool problems_read(problem_list *list, const char *path)
     bool fine = true;
     int n;
 
-    if (stat(path, &about) != 0 || !S_ISDIR(about.st_mode)) return read_file(list, path);
+    if (stat(path, &about) != 0 || !S_ISDIR(about.st_mode))
+        return bench_each_line(path, take_problem, list);
     n = scandir(path, &name, is_list, alphasort);
     for (int i = 0; i < n; i++) {
         char *file = cli_format("%s/%s", path, name[i]->d_name);
-        fine = fine && read_file(list, file);
+        fine = fine && bench_each_line(file, take_problem, list);
         free(file);
         free(name[i]);
     }

@@ -17,6 +17,17 @@ const char *build_type(void)
 #endif
 }
 
+const char *build_compiler(void)
+{
+#if defined(__clang__)
+    return "clang " __clang_version__;
+#elif defined(__GNUC__)
+    return "gcc " __VERSION__;
+#else
+    return "unknown";
+#endif
+}
+
 int session_failed(tern_ctx *ctx, const char *about)
 {
     const char *text = ctx ? tern_error_text(ctx) : "out of memory";

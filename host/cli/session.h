@@ -56,5 +56,6 @@ int run_open(cli *c, run_net *run, const char *folder);
 void run_close(run_net *run);
 
 const char *build_type(void);
+const char *build_compiler(void); /* "gcc 12.2.0" */
 
 #endif
