@@ -1,4 +1,4 @@
-/* gather.c - gathers of the three passes, and copying their rows (gather.h). */
+/* gather.c - gathers of the three passes, their regions, and copying their rows (gather.h). */
 #include "gather.h"
 
 gather gather_fwd(const ti_conv *v, gather_tap *taps)
@@ -24,6 +24,7 @@ gather gather_fwd(const ti_conv *v, gather_tap *taps)
         .src_dh = v->stride[0],
         .src_dw = v->stride[1],
         .n_taps = v->r * v->s,
+        .taps_w = v->s,
         .joined = v->dilation[1] == 1 && v->groups == 1,
         .taps = taps,
     };
@@ -57,8 +58,85 @@ gather gather_dx(const ti_conv *v, int64_t a, int64_t b, gather_tap *taps)
         if (y % v->stride[0] == 0 && x % v->stride[1] == 0)
             taps[g.n_taps++] = (gather_tap){y / v->stride[0], x / v->stride[1], i};
     }
+    while (g.taps_w < g.n_taps && taps[g.taps_w].dh == taps[0].dh) g.taps_w++;
     return g;
 }
+
+/* ---- Regions ---- */
+
+enum { WEIGHTS_ROWS = 32 }; /* streaming the weights costs as much as so many rows' products */
+
+static int64_t n_rows(const gather_region *r) { return r->h.n_rows * r->w.n_rows; }
+static int64_t n_taps(const gather_region *r) { return r->h.n_taps * r->w.n_taps; }
+
+/* Whether tap t of a row of taps, or of a column, is inside the image at row i of the grid. */
+static bool inside(const gather *g, bool columns, int64_t i, int64_t t)
+{
+    const int64_t at = columns ? g->src_w0 + i * g->src_dw + g->taps[t].dw
+                               : g->src_h0 + i * g->src_dh + g->taps[t * g->taps_w].dh;
+
+    return at >= 0 && at < (columns ? g->src_w : g->src_h);
+}
+
+/* An axis of the grid, cut where the taps inside the image change. 0: too many cuts. */
+static int cut(const gather *g, bool columns, gather_stretch whole, gather_stretch to[GATHER_CUTS])
+{
+    int cuts = 0;
+
+    for (int64_t i = 0; i < whole.n_rows; i++) {
+        int64_t from = 0, end = whole.n_taps;
+        while (from < end && !inside(g, columns, i, from)) from++;
+        while (end > from && !inside(g, columns, i, end - 1)) end--;
+        if (from == end) from = 0, end = 1; /* the pixels of one tap, which are read as zeros */
+        if (cuts > 0 && to[cuts - 1].tap == from && to[cuts - 1].n_taps == end - from) {
+            to[cuts - 1].n_rows++;
+            continue;
+        }
+        if (cuts == GATHER_CUTS) return 0;
+        to[cuts++] = (gather_stretch){i, 1, from, end - from};
+    }
+    return cuts;
+}
+
+int gather_regions(const gather *g, gather_region to[GATHER_REGIONS])
+{
+    const gather_region whole = {{0, g->rows_h, 0, g->n_taps / g->taps_w},
+                                 {0, g->rows_w, 0, g->taps_w}};
+    gather_stretch h[GATHER_CUTS], w[GATHER_CUTS];
+    const int n_h = cut(g, false, whole.h, h), n_w = cut(g, true, whole.w, w);
+    int64_t cost = 0;
+
+    for (int i = 0; i < n_h * n_w; i++) {
+        to[i] = (gather_region){h[i / n_w], w[i % n_w]};
+        cost += (g->n * n_rows(&to[i]) + WEIGHTS_ROWS) * n_taps(&to[i]);
+    }
+    /* Depths are whole vectors, so taps must be, too. */
+    if (g->src_c % VL == 0 && n_h * n_w > 0 &&
+        cost < (g->n * n_rows(&whole) + WEIGHTS_ROWS) * g->n_taps)
+        return n_h * n_w;
+    to[0] = whole;
+    return 1;
+}
+
+gather gather_part(const gather *g, const gather_region *r, gather_tap *taps)
+{
+    gather part = *g;
+
+    part.rows_h = r->h.n_rows;
+    part.rows_w = r->w.n_rows;
+    part.out_h0 += r->h.row * g->out_dh;
+    part.out_w0 += r->w.row * g->out_dw;
+    part.src_h0 += r->h.row * g->src_dh;
+    part.src_w0 += r->w.row * g->src_dw;
+    part.n_taps = n_taps(r);
+    part.taps_w = r->w.n_taps;
+    part.taps = taps;
+    for (int64_t i = 0; i < part.n_taps; i++)
+        taps[i] = g->taps[(r->h.tap + i / part.taps_w) * g->taps_w + r->w.tap + i % part.taps_w];
+    return part;
+}
+
+/* ---- Rows ---- */
 
 /* One row; zeros outside the image. Taps that lie side by side are copied in one go. */
 static void put_taps(const gather *g, const float *image, int64_t h0, int64_t w0, int64_t u0,
@@ -85,13 +163,37 @@ static void put_taps(const gather *g, const float *image, int64_t h0, int64_t w0
     gather_put(a, n_t, t, d, NULL, round_up(d, VL) - d);
 }
 
+/* The row behind (n, i, j). */
+static void step(const gather *g, int64_t *n, int64_t *i, int64_t *j)
+{
+    if (++*j < g->rows_w) return;
+    *j = 0;
+    if (++*i < g->rows_h) return;
+    *i = 0;
+    ++*n;
+}
+
+static int64_t pixel(const gather *g, int64_t n, int64_t i, int64_t j)
+{
+    const int64_t h = n * g->out_h + g->out_h0 + i * g->out_dh;
+
+    return (h * g->out_w + g->out_w0 + j * g->out_dw) * g->out_ld;
+}
+
+void gather_pixels(const gather *g, int64_t t0, int64_t n_t, int64_t *at)
+{
+    int64_t j = t0 % g->rows_w, i = t0 / g->rows_w % g->rows_h, n = t0 / (g->rows_w * g->rows_h);
+
+    for (int64_t t = 0; t < n_t; t++, step(g, &n, &i, &j)) at[t] = pixel(g, n, i, j);
+}
+
 void gather_rows(const gather *g, const float *src, int64_t t0, int64_t n_t, int64_t u0, int64_t u1,
                  float *a, float *y, float **out)
 {
     int64_t j = t0 % g->rows_w, i = t0 / g->rows_w % g->rows_h, n = t0 / (g->rows_w * g->rows_h);
     const int64_t ahead = 8 * g->src_dw * g->src_ld; /* the hardware does not foresee these */
 
-    for (int64_t t = 0; t < n_t; t++) {
+    for (int64_t t = 0; t < n_t; t++, step(g, &n, &i, &j)) {
         const int64_t h = g->src_h0 + i * g->src_dh, w = g->src_w0 + j * g->src_dw;
         const float *image = src + n * g->src_h * g->src_w * g->src_ld;
 
@@ -100,18 +202,9 @@ void gather_rows(const gather *g, const float *src, int64_t t0, int64_t n_t, int
             for (int64_t c = 0; c < g->src_c; c += 16)
                 __builtin_prefetch(image + (h * g->src_w + w) * g->src_ld + ahead + c);
         if (out) {
-            out[t] = y + ((n * g->out_h + g->out_h0 + i * g->out_dh) * g->out_w + g->out_w0 +
-                          j * g->out_dw) *
-                             g->out_ld;
+            out[t] = y + pixel(g, n, i, j);
             for (int64_t c = 0; c < g->out_c; c += 16) /* fetched for writing while we pack */
                 __builtin_prefetch(out[t] + c, 1);
-        }
-        if (++j == g->rows_w) {
-            j = 0;
-            if (++i == g->rows_h) {
-                i = 0;
-                n++;
-            }
         }
     }
 }

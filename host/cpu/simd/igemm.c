@@ -7,8 +7,8 @@
  * taps x channels, zero-padded to whole vectors.
  *
  * Threads: forward and dx give out blocks of rows; the weights are packed once, before. dw gives
- * out (group, piece of the taps, stretch of rows); where the stretches of one piece are several,
- * each has a slot for its sums, and the slots are added in order afterwards.
+ * out (group, piece of the taps, stretch of each region's rows); where the stretches of one piece
+ * are several, each has a slot for its sums, and the slots are added in order afterwards.
  */
 #include "igemm.h"
 #include "gather.h"
@@ -29,17 +29,23 @@ enum {
 #define MAC_CHUNK 1000000.0
 
 typedef struct {
+    gather_region r;
+    int64_t n_rows, block_rows, chunk_rows, chunks; /* of a group */
+} region;
+
+typedef struct {
     const ti_conv *v;
     gather g;
+    region region[GATHER_REGIONS];
+    int n_regions;
     const float *src, *w, *dy;
     float *out, *b;
     const ti_conv_epilogue *e;
     char *own; /* n_threads times own_bytes */
     size_t own_bytes;
-    int64_t depth, n_cols, b_group;     /* floats of packed weights of a group */
-    int64_t n_rows, chunk_rows, chunks; /* of a group */
-    /* dw */
-    int64_t taps, pieces, stretches, stretch_rows, slot;
+    int64_t depth, n_cols, b_group;                /* floats of packed weights of a group */
+    int64_t chunks;                                /* of a group, all regions */
+    int64_t n_rows, taps, pieces, stretches, slot; /* dw */
 } job;
 
 /* ---- weights
@@ -119,12 +125,18 @@ static void pack_dx(void *arg, int64_t i, int i_worker)
 /* ---- scratch
  * --------------------------------------------------------------------------------------- */
 
-/* Each part a multiple of 64 bytes: taps, packed weights or slots, then each worker's own. */
+/* Each part a multiple of 64 bytes: taps, packed weights or slots, then each worker's own: a
+ * region's taps, rows of A, and addresses of rows or rows of dy and where they lie. */
 typedef struct {
     size_t b, own, own_each, total;
 } parts;
 
 static int64_t padded(int64_t floats) { return round_up(floats * (int64_t)sizeof(float), 64); }
+
+static size_t taps_bytes(const ti_conv *v)
+{
+    return (size_t)round_up(v->r * v->s * (int64_t)sizeof(gather_tap), 64);
+}
 
 /* Taps of one piece of dw: whole taps, unless channels are no whole vectors. */
 static int64_t dw_taps(const ti_conv *v)
@@ -132,6 +144,11 @@ static int64_t dw_taps(const ti_conv *v)
     const int64_t c = v->c / v->groups, taps = v->r * v->s;
     if (c % VL) return taps;
     return min_of(taps, max_of(1, DW_FLOATS / (c * round_up(v->k / v->groups, VL))));
+}
+
+static int64_t stretch_rows(int64_t n_rows, int64_t stretches)
+{
+    return max_of(ROWS_TN, round_up(ceil_div(n_rows, stretches), ROWS_TN));
 }
 
 static void cut_dw(const ti_conv *v, job *o)
@@ -145,8 +162,7 @@ static void cut_dw(const ti_conv *v, job *o)
     o->chunks = v->groups * o->pieces;
     int64_t n = min_of(ceil_div(DW_CHUNKS, o->chunks), DW_SLOTS / (o->slot * o->chunks));
     n = max_of(1, min_of(n, o->n_rows / DW_ROWS));
-    o->stretch_rows = max_of(ROWS_TN, round_up(ceil_div(o->n_rows, n), ROWS_TN));
-    o->stretches = max_of(1, ceil_div(o->n_rows, o->stretch_rows));
+    o->stretches = max_of(1, ceil_div(o->n_rows, stretch_rows(o->n_rows, n)));
 }
 
 static parts scratch_parts(const ti_conv *v, ti_conv_pass pass, int n_threads)
@@ -159,14 +175,15 @@ static parts scratch_parts(const ti_conv *v, ti_conv_pass pass, int n_threads)
         job o = {0};
         cut_dw(v, &o);
         shared = o.chunks * o.stretches * padded(o.slot);
-        own = padded(ROWS_TN * round_up(o.taps * c, VL)) + padded(ROWS_TN * round_up(k, VL));
+        own = padded(ROWS_TN * round_up(o.taps * c, VL)) + padded(ROWS_TN * round_up(k, VL)) +
+              round_up(ROWS_TN * (int64_t)sizeof(int64_t), 64);
     } else {
         shared = v->groups * padded(depth * round_up(pass == TI_CONV_DX ? c : k, NR));
         own = padded(ROWS_NN * depth) + round_up(ROWS_NN * (int64_t)sizeof(float *), 64);
     }
-    parts q = {.b = (size_t)round_up(rs * (int64_t)sizeof(gather_tap), 64)};
+    parts q = {.b = taps_bytes(v)};
     q.own = q.b + (size_t)shared;
-    q.own_each = (size_t)own;
+    q.own_each = taps_bytes(v) + (size_t)own;
     q.total = q.own + (size_t)max_of(n_threads, 1) * q.own_each;
     return q;
 }
@@ -179,36 +196,76 @@ size_t igemm_scratch(const ti_conv *v, ti_conv_pass pass, int n_threads)
 /* ---- forward and dx
  * -------------------------------------------------------------------------------- */
 
+/* Depth of A for the rows of a region, and where it is in B. */
+static panel_runs runs_of(const job *o, const gather_region *r)
+{
+    const int64_t row = o->g.taps_w * o->g.src_c; /* of taps */
+    panel_runs d = {.b_depth = o->depth, .b_step = row};
+
+    if (r->w.n_taps == o->g.taps_w) {
+        d.runs = 1;
+        d.depth = round_up(r->h.n_taps * row, VL);
+    } else {
+        d.runs = r->h.n_taps;
+        d.depth = r->w.n_taps * o->g.src_c;
+    }
+    return d;
+}
+
 static void run_rows(void *arg, int64_t i, int i_worker)
 {
     const job *o = arg;
-    const int64_t group = i / o->chunks, t0 = i % o->chunks * o->chunk_rows;
-    const int64_t t1 = min_of(o->n_rows, t0 + o->chunk_rows);
+    const int64_t group = i / o->chunks;
     const float *bias = o->e && o->e->bias ? o->e->bias + group * o->n_cols : NULL;
-    float *a = (float *)(o->own + (size_t)i_worker * o->own_bytes);
+    char *own = o->own + (size_t)i_worker * o->own_bytes;
+    float *a = (float *)(own + taps_bytes(o->v));
     float **rows = (float **)((char *)a + (size_t)padded(ROWS_NN * o->depth));
+    const region *r = o->region;
+    int64_t chunk = i % o->chunks;
 
-    for (int64_t t = t0; t < t1; t += ROWS_NN) {
-        const int64_t n_t = min_of(ROWS_NN, t1 - t);
-        gather_rows(&o->g, o->src + group * o->g.src_c, t, n_t, 0, o->g.n_taps, a,
+    for (; chunk >= r->chunks; r++) chunk -= r->chunks;
+    const gather g = gather_part(&o->g, &r->r, (gather_tap *)own);
+    const panel_runs d = runs_of(o, &r->r);
+    const float *b =
+        o->b + group * o->b_group + (r->r.h.tap * o->g.taps_w + r->r.w.tap) * o->g.src_c * NR;
+    const int64_t t1 = min_of(r->n_rows, (chunk + 1) * r->chunk_rows);
+
+    for (int64_t t = chunk * r->chunk_rows, n_t; t < t1; t += n_t) {
+        n_t = min_of(r->block_rows, t1 - t);
+        gather_rows(&g, o->src + group * g.src_c, t, n_t, 0, g.n_taps, a,
                     o->out + group * o->n_cols, rows);
-        panel_nn_rows(n_t, o->n_cols, o->depth, a, n_t, o->b + group * o->b_group, rows, bias,
-                      o->e && o->e->relu);
+        panel_nn_runs(n_t, o->n_cols, &d, a, n_t, b, rows, bias, o->e && o->e->relu);
     }
 }
 
-/* All groups of one gather, blocks dealt in chunks that are worth a thread. */
+static void find_regions(job *o)
+{
+    gather_region r[GATHER_REGIONS];
+
+    o->n_regions = gather_regions(&o->g, r);
+    for (int i = 0; i < o->n_regions; i++)
+        o->region[i] = (region){.r = r[i], .n_rows = o->g.n * r[i].h.n_rows * r[i].w.n_rows};
+}
+
+/* All groups of one gather, blocks of each region dealt in chunks that are worth a thread. */
 static void run_gather(ti_threads *t, job *o, ti_chunk_fn pack)
 {
     const int64_t panels = ceil_div(o->n_cols, NR), groups = o->v->groups;
     const double row = (double)o->depth * (double)o->n_cols;
+    const int64_t n_rows = o->g.n * o->g.rows_h * o->g.rows_w;
 
-    o->n_rows = o->g.n * o->g.rows_h * o->g.rows_w;
-    if (o->n_rows == 0) return;
-    const bool worth = row * (double)o->n_rows * (double)groups > 2 * MAC_CHUNK;
-    const int64_t blocks = (int64_t)(MAC_CHUNK / (row * ROWS_NN)) + 1;
-    o->chunk_rows = blocks * ROWS_NN;
-    o->chunks = ceil_div(o->n_rows, o->chunk_rows);
+    if (n_rows == 0) return;
+    find_regions(o);
+    o->chunks = 0;
+    for (region *r = o->region; r < o->region + o->n_regions; r++) {
+        const int64_t taps = r->r.h.n_taps * r->r.w.n_taps;
+        const double products = row * (double)taps / (double)o->g.n_taps;
+        const int64_t blocks = (int64_t)(MAC_CHUNK / (products * ROWS_NN)) + 1;
+        r->block_rows = ceil_div(r->n_rows, ceil_div(r->n_rows, ROWS_NN));
+        r->chunk_rows = blocks * r->block_rows;
+        o->chunks += r->chunks = ceil_div(r->n_rows, r->chunk_rows);
+    }
+    const bool worth = row * (double)n_rows * (double)groups > 2 * MAC_CHUNK;
     o->b_group = padded(o->depth * round_up(o->n_cols, NR)) / (int64_t)sizeof(float);
     ti_threads_run(worth && row * (double)groups > MAC_CHUNK / 10 ? t : NULL, groups * panels, pack,
                    o);
@@ -235,8 +292,6 @@ void igemm_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, 
     o.e = e;
     o.n_cols = v->k / v->groups;
     o.depth = round_up(o.g.n_taps * o.g.src_c, VL);
-    o.n_rows = v->n * v->p * v->q;
-
     run_gather(t, &o, pack_fwd);
 }
 
@@ -270,7 +325,30 @@ void igemm_dx(ti_threads *t, const ti_conv *v, const float *dy, const float *w, 
 /* ---- dw
  * -------------------------------------------------------------------------------------------- */
 
-/* One stretch of rows of one piece of one group, into its slot: [k, whole vectors][taps x c]. */
+/* Taps of the region's gather in u0 … u1; taps: room for them. */
+static void keep_taps(gather *g, int64_t u0, int64_t u1, gather_tap *taps)
+{
+    int64_t n = 0;
+
+    for (int64_t i = 0; i < g->n_taps; i++)
+        if (taps[i].filter >= u0 && taps[i].filter < u1) taps[n++] = taps[i];
+    g->n_taps = n;
+}
+
+/* slot[k_whole][ld], which begins at tap u0, += dy^T x; taps side by side are one product. */
+static void add_products(const gather *g, int64_t n_t, int64_t k_whole, const float *b,
+                         const float *a, int64_t u0, float *slot, int64_t ld)
+{
+    for (int64_t u = 0, run; u < g->n_taps; u += run) {
+        for (run = 1; u + run < g->n_taps && g->taps[u + run].filter == g->taps[u].filter + run;)
+            run++;
+        panel_tn(n_t, k_whole, round_up(run * g->src_c, VL), b, a + u * g->src_c * n_t, n_t,
+                 slot + (g->taps[u].filter - u0) * g->src_c, ld, true);
+    }
+}
+
+/* One stretch of each region's rows, one piece of one group, into its slot: [k, whole vectors]
+ * [taps x c]. */
 static void run_stretch(void *arg, int64_t i, int i_worker)
 {
     const job *o = arg;
@@ -279,21 +357,30 @@ static void run_stretch(void *arg, int64_t i, int i_worker)
     const int64_t k = v->k / v->groups, k_whole = round_up(k, VL);
     const int64_t u0 = piece * o->taps, u1 = min_of(u0 + o->taps, o->g.n_taps);
     const int64_t ld = round_up((u1 - u0) * o->g.src_c, VL);
-    const int64_t t0 = i % o->stretches * o->stretch_rows;
-    const int64_t t1 = min_of(o->n_rows, t0 + o->stretch_rows);
-    float *a = (float *)(o->own + (size_t)i_worker * o->own_bytes);
+    char *own = o->own + (size_t)i_worker * o->own_bytes;
+    gather_tap *taps = (gather_tap *)own;
+    float *a = (float *)(own + taps_bytes(v));
     float *b = a + padded(ROWS_TN * round_up(o->taps * o->g.src_c, VL)) / (int64_t)sizeof(float);
+    int64_t *pixels = (int64_t *)((char *)b + padded(ROWS_TN * k_whole));
     float *slot = o->b + i * (padded(o->slot) / (int64_t)sizeof(float));
 
-    if (t0 >= t1) memset(slot, 0, (size_t)(k_whole * ld) * sizeof(float));
-    for (int64_t t = t0; t < t1; t += ROWS_TN) {
-        const int64_t n_t = min_of(ROWS_TN, t1 - t);
-        gather_rows(&o->g, o->src + group * o->g.src_c, t, n_t, u0, u1, a, NULL, NULL);
-        for (int64_t j = 0; j < n_t; j++) {
-            gather_put(b, n_t, j, 0, o->dy + (t + j) * v->k + group * k, k);
-            gather_put(b, n_t, j, k, NULL, k_whole - k);
+    memset(slot, 0, (size_t)(k_whole * ld) * sizeof(float));
+    for (const region *r = o->region; r < o->region + o->n_regions; r++) {
+        const int64_t t0 = i % o->stretches * r->chunk_rows;
+        const int64_t t1 = min_of(r->n_rows, t0 + r->chunk_rows);
+        gather g = gather_part(&o->g, &r->r, taps);
+
+        keep_taps(&g, u0, u1, taps);
+        for (int64_t t = t0, n_t; t < t1 && g.n_taps > 0; t += n_t) {
+            n_t = min_of(ROWS_TN, t1 - t);
+            gather_rows(&g, o->src + group * g.src_c, t, n_t, 0, g.n_taps, a, NULL, NULL);
+            gather_pixels(&g, t, n_t, pixels);
+            for (int64_t j = 0; j < n_t; j++) {
+                gather_put(b, n_t, j, 0, o->dy + pixels[j] + group * k, k);
+                gather_put(b, n_t, j, k, NULL, k_whole - k);
+            }
+            add_products(&g, n_t, k_whole, b, a, u0, slot, ld);
         }
-        panel_tn(n_t, k_whole, ld, b, a, n_t, slot, ld, t > t0);
     }
 }
 
@@ -356,10 +443,19 @@ void igemm_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, 
     o.src = x;
     o.dy = dy;
     o.out = dw;
+    find_regions(&o);
+    for (int i = 0; i < o.n_regions; i++)
+        o.region[i].chunk_rows = stretch_rows(o.region[i].n_rows, o.stretches);
     const bool worth = flat * (double)v->k * (double)o.n_rows > 2 * MAC_CHUNK;
     const bool wide = flat * (double)v->k * (double)o.stretches > MAC_CHUNK / 2;
     ti_threads_run(worth ? t : NULL, o.chunks * o.stretches, run_stretch, &o);
     ti_threads_run(wide ? t : NULL, v->k, add_slots, &o);
+}
+
+/* Regions that a convolution may have: each tap goes and comes once along its axis. */
+static int64_t most_regions(const ti_conv *v)
+{
+    return min_of(GATHER_CUTS, 2 * v->r - 1) * min_of(GATHER_CUTS, 2 * v->s - 1);
 }
 
 int64_t igemm_chain(const ti_conv *v, ti_conv_pass pass)
@@ -367,8 +463,9 @@ int64_t igemm_chain(const ti_conv *v, ti_conv_pass pass)
     if (pass == TI_CONV_DW) {
         job o = {0};
         cut_dw(v, &o);
-        return min_of(ROWS_TN, o.n_rows) + o.stretch_rows / ROWS_TN + o.stretches;
+        return min_of(ROWS_TN, o.n_rows) + stretch_rows(o.n_rows, o.stretches) / ROWS_TN +
+               most_regions(v) + o.stretches;
     }
     const int64_t d = v->r * v->s * (pass == TI_CONV_DX ? v->k : v->c) / v->groups;
-    return min_of(d, SLICE) + ceil_div(d, SLICE) + 4 + 1;
+    return min_of(d, SLICE) + ceil_div(d, SLICE) + v->r + 4 + 1;
 }

@@ -75,45 +75,62 @@ EACH(DEFINE)
 static nn_fn *const nn_fns[2][NN_ROWS] = {{EACH(NAME_1)}, {EACH(NAME_2)}};
 
 /* Rows are cut into equal pieces, so that 64 rows become 13+13+13+13+12 and not 14+14+14+14+8. */
-static void nn_walk(nn_job *o, int64_t n_t, int64_t n_cols, int64_t depth, const float *a,
-                    int64_t t_stride, const float *b, float *c, float *const *c_rows,
-                    const float *bias, bool relu)
+static void nn_rows(nn_job *o, int64_t n_t, int64_t n_cols, const float *a, float *c,
+                    float *const *c_rows)
 {
-    const int64_t piece = ceil_div(n_t, ceil_div(n_t, NN_ROWS)), step = t_stride * VL;
+    const int64_t piece = ceil_div(n_t, ceil_div(n_t, NN_ROWS));
 
-    for (int64_t n = 0; n < n_cols; n += NR, b += depth * NR)
-        for (int64_t d = 0; d < depth; d += SLICE) {
-            const bool last = d + SLICE >= depth;
-            o->depth = min_of(SLICE, depth - d);
-            o->b = b + d * NR;
-            o->n_cols = n_cols - n;
-            o->c_off = n;
-            o->add = d > 0;
-            o->bias = last && bias ? bias + n : NULL;
-            o->relu = last && relu;
-            for (int64_t t = 0; t < n_t; t += piece) {
-                o->a = a + d / VL * step + t * VL;
-                if (c) o->c = c + n / VL * step + t * VL;
-                if (c_rows) o->c_rows = c_rows + t;
-                nn_fns[n_cols - n > VL][min_of(piece, n_t - t) - 1](o);
-            }
-        }
+    for (int64_t t = 0; t < n_t; t += piece) {
+        o->a = a + t * VL;
+        if (c) o->c = c + t * VL;
+        if (c_rows) o->c_rows = c_rows + t;
+        nn_fns[n_cols > VL][min_of(piece, n_t - t) - 1](o);
+    }
 }
 
 void panel_nn(int64_t n_t, int64_t n_cols, int64_t depth, const float *a, int64_t t_stride,
               const float *b, float *c)
 {
-    nn_job o = {.a_step = t_stride * VL, .c_step = t_stride * VL};
+    const int64_t step = t_stride * VL;
+    nn_job o = {.a_step = step, .c_step = step};
 
-    if (n_t > 0) nn_walk(&o, n_t, n_cols, depth, a, t_stride, b, c, NULL, NULL, false);
+    for (int64_t n = 0; n < n_cols && n_t > 0; n += NR, b += depth * NR)
+        for (int64_t d = 0; d < depth; d += SLICE) {
+            o.depth = min_of(SLICE, depth - d);
+            o.b = b + d * NR;
+            o.add = d > 0;
+            nn_rows(&o, n_t, n_cols - n, a + d / VL * step, c + n / VL * step, NULL);
+        }
+}
+
+void panel_nn_runs(int64_t n_t, int64_t n_cols, const panel_runs *r, const float *a,
+                   int64_t t_stride, const float *b, float *const *c_rows, const float *bias,
+                   bool relu)
+{
+    const int64_t step = t_stride * VL;
+    nn_job o = {.a_step = step};
+
+    for (int64_t n = 0; n < n_cols && n_t > 0; n += NR, b += r->b_depth * NR)
+        for (int64_t i = 0; i < r->runs; i++)
+            for (int64_t d = 0; d < r->depth; d += SLICE) {
+                const bool last = i + 1 == r->runs && d + SLICE >= r->depth;
+                o.depth = min_of(SLICE, r->depth - d);
+                o.b = b + (i * r->b_step + d) * NR;
+                o.n_cols = n_cols - n;
+                o.c_off = n;
+                o.add = i + d > 0;
+                o.bias = last && bias ? bias + n : NULL;
+                o.relu = last && relu;
+                nn_rows(&o, n_t, n_cols - n, a + (i * r->depth + d) / VL * step, NULL, c_rows);
+            }
 }
 
 void panel_nn_rows(int64_t n_t, int64_t n_cols, int64_t depth, const float *a, int64_t t_stride,
                    const float *b, float *const *c_rows, const float *bias, bool relu)
 {
-    nn_job o = {.a_step = t_stride * VL};
+    const panel_runs r = {.runs = 1, .depth = depth, .b_depth = depth};
 
-    if (n_t > 0) nn_walk(&o, n_t, n_cols, depth, a, t_stride, b, NULL, c_rows, bias, relu);
+    panel_nn_runs(n_t, n_cols, &r, a, t_stride, b, c_rows, bias, relu);
 }
 
 /* a: TN_ROWS of the VL columns of a panel; b0, b1: two panels. */

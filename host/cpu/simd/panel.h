@@ -20,6 +20,7 @@
 
 #define panel_nn TI_SIMD(panel_nn)
 #define panel_nn_rows TI_SIMD(panel_nn_rows)
+#define panel_nn_runs TI_SIMD(panel_nn_runs)
 #define panel_tn TI_SIMD(panel_tn)
 
 enum {
@@ -39,6 +40,16 @@ void panel_nn(int64_t n_t, int64_t n_cols, int64_t depth, const float *a, int64_
 /* The same, but row t goes to c_rows[t]; n_cols may be any number. bias: n_cols, or NULL. */
 void panel_nn_rows(int64_t n_t, int64_t n_cols, int64_t depth, const float *a, int64_t t_stride,
                    const float *b, float *const *c_rows, const float *bias, bool relu);
+
+/* A's depth is `runs` runs of `depth`, of which each is cut into slices; they meet stretches of B,
+ * of which each begins b_step behind the one before. b_depth: of all of B. */
+typedef struct {
+    int64_t runs, depth, b_step, b_depth;
+} panel_runs;
+
+void panel_nn_runs(int64_t n_t, int64_t n_cols, const panel_runs *d, const float *a,
+                   int64_t t_stride, const float *b, float *const *c_rows, const float *bias,
+                   bool relu);
 
 /* C[m][ldc] (+)= A^T B over n_t rows, at most SLICE; m, n multiples of VL. */
 void panel_tn(int64_t n_t, int64_t m, int64_t n, const float *a, const float *b, int64_t t_stride,
