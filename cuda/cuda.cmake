@@ -46,7 +46,7 @@ endif()
 set(cuda_host ${PROJECT_SOURCE_DIR}/cuda/backend.c ${PROJECT_SOURCE_DIR}/cuda/capture.c
   ${PROJECT_SOURCE_DIR}/cuda/stage.c ${PROJECT_SOURCE_DIR}/cuda/library.c
   ${PROJECT_SOURCE_DIR}/cuda/vendor.c ${PROJECT_SOURCE_DIR}/cuda/trust.c
-  ${PROJECT_SOURCE_DIR}/cuda/layer_d.c ${cudnn_host}
+  ${PROJECT_SOURCE_DIR}/cuda/inner.c ${PROJECT_SOURCE_DIR}/cuda/layer_d.c ${cudnn_host}
   ${cuda_vendor_files} ${PROJECT_SOURCE_DIR}/host/core/meta.c ${PROJECT_SOURCE_DIR}/host/base/env.c
   ${CMAKE_CURRENT_BINARY_DIR}/generated/cuda_tables.c
   ${CMAKE_CURRENT_BINARY_DIR}/generated/vendor_tables.c)

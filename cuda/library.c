@@ -176,19 +176,35 @@ static const symbol cublaslt_symbols[] = {
     {NULL, 0}};
 #endif
 #ifdef TI_WITH_CUDNN
-static const symbol cudnn_symbols[] = {{"cudnnGetVersion", offsetof(ti_cudnn, version)},
-                                       {"cudnnCreate", offsetof(ti_cudnn, create)},
-                                       {"cudnnDestroy", offsetof(ti_cudnn, destroy)},
-                                       {"cudnnSetStream", offsetof(ti_cudnn, set_stream)},
-                                       {"cudnnGetErrorString", offsetof(ti_cudnn, status_text)},
-                                       {"cudnnGetLastErrorString", offsetof(ti_cudnn, last_error)},
-                                       {"cudnnBackendCreateDescriptor", offsetof(ti_cudnn, make)},
-                                       {"cudnnBackendDestroyDescriptor", offsetof(ti_cudnn, drop)},
-                                       {"cudnnBackendFinalize", offsetof(ti_cudnn, finalize)},
-                                       {"cudnnBackendSetAttribute", offsetof(ti_cudnn, set)},
-                                       {"cudnnBackendGetAttribute", offsetof(ti_cudnn, get)},
-                                       {"cudnnBackendExecute", offsetof(ti_cudnn, execute)},
-                                       {NULL, 0}};
+static const symbol cudnn_symbols[] = {
+    {"cudnnGetVersion", offsetof(ti_cudnn, version)},
+    {"cudnnCreate", offsetof(ti_cudnn, create)},
+    {"cudnnDestroy", offsetof(ti_cudnn, destroy)},
+    {"cudnnSetStream", offsetof(ti_cudnn, set_stream)},
+    {"cudnnGetErrorString", offsetof(ti_cudnn, status_text)},
+    {"cudnnGetLastErrorString", offsetof(ti_cudnn, last_error)},
+    {"cudnnBackendCreateDescriptor", offsetof(ti_cudnn, make)},
+    {"cudnnBackendDestroyDescriptor", offsetof(ti_cudnn, drop)},
+    {"cudnnBackendFinalize", offsetof(ti_cudnn, finalize)},
+    {"cudnnBackendSetAttribute", offsetof(ti_cudnn, set)},
+    {"cudnnBackendGetAttribute", offsetof(ti_cudnn, get)},
+    {"cudnnBackendExecute", offsetof(ti_cudnn, execute)},
+    {"cudnnCreateTensorDescriptor", offsetof(ti_cudnn, tensor_make)},
+    {"cudnnSetTensorNdDescriptor", offsetof(ti_cudnn, tensor_set)},
+    {"cudnnDestroyTensorDescriptor", offsetof(ti_cudnn, tensor_drop)},
+    {"cudnnCreateRNNDescriptor", offsetof(ti_cudnn, rnn_make)},
+    {"cudnnSetRNNDescriptor_v8", offsetof(ti_cudnn, rnn_set)},
+    {"cudnnDestroyRNNDescriptor", offsetof(ti_cudnn, rnn_drop)},
+    {"cudnnCreateRNNDataDescriptor", offsetof(ti_cudnn, rnn_data_make)},
+    {"cudnnSetRNNDataDescriptor", offsetof(ti_cudnn, rnn_data_set)},
+    {"cudnnDestroyRNNDataDescriptor", offsetof(ti_cudnn, rnn_data_drop)},
+    {"cudnnGetRNNWeightSpaceSize", offsetof(ti_cudnn, rnn_weight_space)},
+    {"cudnnGetRNNTempSpaceSizes", offsetof(ti_cudnn, rnn_temp_space)},
+    {"cudnnGetRNNWeightParams", offsetof(ti_cudnn, rnn_weight)},
+    {"cudnnRNNForward", offsetof(ti_cudnn, rnn_forward)},
+    {"cudnnRNNBackwardData_v8", offsetof(ti_cudnn, rnn_back_data)},
+    {"cudnnRNNBackwardWeights_v8", offsetof(ti_cudnn, rnn_back_weights)},
+    {NULL, 0}};
 #endif
 
 const char *ti_library_load(ti_library k, void *to, void *lib)

@@ -64,6 +64,22 @@ typedef struct {
     __typeof__(&cudnnBackendSetAttribute) set;
     __typeof__(&cudnnBackendGetAttribute) get;
     __typeof__(&cudnnBackendExecute) execute;
+    /* recurrent nets */
+    __typeof__(&cudnnCreateTensorDescriptor) tensor_make;
+    __typeof__(&cudnnSetTensorNdDescriptor) tensor_set;
+    __typeof__(&cudnnDestroyTensorDescriptor) tensor_drop;
+    __typeof__(&cudnnCreateRNNDescriptor) rnn_make;
+    __typeof__(&cudnnSetRNNDescriptor_v8) rnn_set;
+    __typeof__(&cudnnDestroyRNNDescriptor) rnn_drop;
+    __typeof__(&cudnnCreateRNNDataDescriptor) rnn_data_make;
+    __typeof__(&cudnnSetRNNDataDescriptor) rnn_data_set;
+    __typeof__(&cudnnDestroyRNNDataDescriptor) rnn_data_drop;
+    __typeof__(&cudnnGetRNNWeightSpaceSize) rnn_weight_space;
+    __typeof__(&cudnnGetRNNTempSpaceSizes) rnn_temp_space;
+    __typeof__(&cudnnGetRNNWeightParams) rnn_weight;
+    __typeof__(&cudnnRNNForward) rnn_forward;
+    __typeof__(&cudnnRNNBackwardData_v8) rnn_back_data;
+    __typeof__(&cudnnRNNBackwardWeights_v8) rnn_back_weights;
 } ti_cudnn;
 /* The same; the handle is on the device's stream. */
 const ti_cudnn *ti_cudnn_of(ti_device *d, cudnnHandle_t *handle, const char **why);
@@ -110,7 +126,7 @@ void *ti_vendor_find(ti_device *d, const void *key, size_t key_bytes);
 void *ti_vendor_keep(ti_device *d, const void *key, size_t key_bytes, size_t plan_bytes,
                      void (*drop)(ti_device *d, void *plan));
 
-/* ---- trust.c ---- */
+/* ---- inner.c ---- */
 
 /* Our own row that takes the call w (views need no data): the cheapest of those that do not round
  * its operands; NULL: none does. */
@@ -133,6 +149,8 @@ void ti_relu_after(const ti_work *w);
 /* Bytes of all operands. */
 double ti_work_bytes(const ti_work *w);
 
+/* ---- trust.c ---- */
+
 /*
  * Whether `run` may stand for `own` in the call w, whose views have no data: both get the same
  * pseudo-random inputs, and every element must agree within the sum of both rows' derived bounds;
@@ -144,13 +162,18 @@ typedef void (*ti_run_fn)(const ti_work *w);
 const char *ti_trust(const ti_work *w, const ti_row *own, ti_run_fn run, size_t scratch,
                      double chain, ti_math math, const char *who);
 
+/* The same for a recurrent net or its derivatives, all outputs of it, in f32. scale[TI_FEW]: of
+ * the inputs drawn; 0: 1. */
+const char *ti_trust_net(const ti_work *w, const ti_row *own, ti_run_fn run, size_t scratch,
+                         const double *scale, const char *who);
+
 /* The chain whose bound covers K sums. Those of tensor cores may be rounded toward zero: errors of
  * 2 u that all point one way, so the bound is 2 K instead of 6 sqrt(K). */
 double ti_vendor_chain(double K, ti_math math);
 
 /*
- * A row of math mode tf32, bf16 or f16 rounds its operands itself: its scratch is what the row
- * inside takes, `inner` bytes, then the rounded operands. Operands lie without gaps.
+ * inner.c. A row of math mode tf32, bf16 or f16 rounds its operands itself: its scratch is what the
+ * row inside takes, `inner` bytes, then the rounded operands. Operands lie without gaps.
  */
 size_t ti_rounded_scratch(const ti_work *w, size_t inner);
 void ti_rounded_run(const ti_work *w, tern_math_t to, size_t inner, ti_run_fn run);

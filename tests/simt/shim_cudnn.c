@@ -3,13 +3,12 @@
  * one engine with one knob, plans, and their execution for graphs of a convolution, a bias and
  * ReLU. What an operation needs is asked for when its descriptor is finalised.
  */
-#include <cudnn.h>
+#include "shim_cudnn.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "shim.h"
 
 enum { ATTRIBUTES = 12, ROOM = 8, ENGINE = 11, KNOB = CUDNN_KNOB_TYPE_TILE_SIZE, WORKSPACE = 1024 };
 
@@ -28,13 +27,9 @@ typedef struct descriptor {
     const struct descriptor *graph;
 } descriptor;
 
-struct cudnnContext {
-    cudaStream_t stream;
-};
-
 static char last[200];
 
-static cudnnStatus_t refuse(cudnnStatus_t s, const char *why)
+cudnnStatus_t shim_refuse(cudnnStatus_t s, const char *why)
 {
     snprintf(last, sizeof last, "shim: %s", why);
     return s;
@@ -114,11 +109,11 @@ SHIM_API cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t to,
     descriptor *d = to;
 
     if (!d || d->done || n < 1 || n > ROOM || d->n == ATTRIBUTES || find(d, name))
-        return refuse(CUDNN_STATUS_BAD_PARAM, "an attribute");
+        return shim_refuse(CUDNN_STATUS_BAD_PARAM, "an attribute");
     for (int64_t i = 0; i < n && type == CUDNN_TYPE_BACKEND_DESCRIPTOR; i++) {
         const descriptor *part = ((descriptor *const *)value)[i];
         if (!part || !part->done)
-            return refuse(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "a part is not finalised");
+            return shim_refuse(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "a part is not finalised");
     }
     attribute *a = &d->all[d->n++];
     a->name = name;
@@ -196,20 +191,20 @@ SHIM_API cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t to)
     descriptor *d = to;
     operands o;
 
-    if (!d || d->done) return refuse(CUDNN_STATUS_BAD_PARAM, "finalised twice");
+    if (!d || d->done) return shim_refuse(CUDNN_STATUS_BAD_PARAM, "finalised twice");
     if (operands_of(d, &o) && !fits(&o))
-        return refuse(CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH, "extents do not fit");
+        return shim_refuse(CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH, "extents do not fit");
     if (d->type == CUDNN_BACKEND_TENSOR_DESCRIPTOR &&
         (!find(d, CUDNN_ATTR_TENSOR_DATA_TYPE) || !find(d, CUDNN_ATTR_TENSOR_DIMENSIONS) ||
          !find(d, CUDNN_ATTR_TENSOR_STRIDES) || !find(d, CUDNN_ATTR_TENSOR_UNIQUE_ID) ||
          !find(d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT)))
-        return refuse(CUDNN_STATUS_BAD_PARAM, "a tensor lacks something");
+        return shim_refuse(CUDNN_STATUS_BAD_PARAM, "a tensor lacks something");
     if (d->type == CUDNN_BACKEND_ENGINE_DESCRIPTOR) {
         const int64_t *n = numbers(d, CUDNN_ATTR_ENGINE_GLOBAL_INDEX);
 
         d->graph = part(d, CUDNN_ATTR_ENGINE_OPERATION_GRAPH);
         if (!n || *n != ENGINE || !d->graph)
-            return refuse(CUDNN_STATUS_NOT_SUPPORTED, "there is no such engine");
+            return shim_refuse(CUDNN_STATUS_NOT_SUPPORTED, "there is no such engine");
         d->number = ENGINE;
     }
     if (d->type == CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR)
@@ -219,14 +214,14 @@ SHIM_API cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t to)
         const descriptor *knob = part(d, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES);
 
         if (!engine || !knob || knob->number != 3)
-            return refuse(CUDNN_STATUS_NOT_SUPPORTED, "a knob of another value");
+            return shim_refuse(CUDNN_STATUS_NOT_SUPPORTED, "a knob of another value");
         d->graph = engine->graph;
     }
     if (d->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) {
         const descriptor *config = part(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
 
         if (!find(d, CUDNN_ATTR_EXECUTION_PLAN_HANDLE))
-            return refuse(CUDNN_STATUS_BAD_PARAM, "a plan without a handle");
+            return shim_refuse(CUDNN_STATUS_BAD_PARAM, "a plan without a handle");
         d->graph = config->graph;
     }
     d->done = true;
@@ -235,7 +230,7 @@ SHIM_API cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t to)
 
 static cudnnStatus_t give(int64_t room, int64_t *n, void *to, const void *value, size_t bytes)
 {
-    if (room < 1) return refuse(CUDNN_STATUS_BAD_PARAM, "no room for an attribute");
+    if (room < 1) return shim_refuse(CUDNN_STATUS_BAD_PARAM, "no room for an attribute");
     if (n) *n = 1;
     memcpy(to, value, bytes);
     return CUDNN_STATUS_SUCCESS;
@@ -247,7 +242,7 @@ static cudnnStatus_t fill(int64_t room, int64_t *n, void *to, const descriptor *
 {
     descriptor *d;
 
-    if (room < 1) return refuse(CUDNN_STATUS_BAD_PARAM, "no room for a descriptor");
+    if (room < 1) return shim_refuse(CUDNN_STATUS_BAD_PARAM, "no room for a descriptor");
     memcpy(&d, to, sizeof d);
     d->done = true;
     d->graph = graph;
@@ -266,7 +261,7 @@ SHIM_API cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const f
     const cudnnBackendKnobType_t knob = (cudnnBackendKnobType_t)KNOB;
 
     (void)type;
-    if (!d || !d->done) return refuse(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "asked too early");
+    if (!d || !d->done) return shim_refuse(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "asked too early");
     if (n) *n = 0;
     switch (name) {
     case CUDNN_ATTR_ENGINEHEUR_RESULTS:
@@ -280,7 +275,7 @@ SHIM_API cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const f
     case CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE: return give(room, n, to, &knob, sizeof knob);
     case CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE: return give(room, n, to, &d->number, 8);
     case CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE: return give(room, n, to, &workspace, 8);
-    default: return refuse(CUDNN_STATUS_NOT_SUPPORTED, "an attribute that is not known");
+    default: return shim_refuse(CUDNN_STATUS_NOT_SUPPORTED, "an attribute that is not known");
     }
 }
 
@@ -380,9 +375,9 @@ SHIM_API cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDes
     operands o;
 
     if (!handle || !op || !addresses->done || !j || !operands_of(op[0], &o))
-        return refuse(CUDNN_STATUS_BAD_PARAM, "nothing to execute");
+        return shim_refuse(CUDNN_STATUS_BAD_PARAM, "nothing to execute");
     if (!find(addresses, CUDNN_ATTR_VARIANT_PACK_WORKSPACE))
-        return refuse(CUDNN_STATUS_BAD_PARAM, "no workspace");
+        return shim_refuse(CUDNN_STATUS_BAD_PARAM, "no workspace");
     j->kind = op[0]->type;
     geometry(o.x, j->x, j->xs);
     geometry(o.w, j->w, j->ws);
@@ -394,9 +389,9 @@ SHIM_API cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDes
         const descriptor *b = part(op[i], CUDNN_ATTR_OPERATION_POINTWISE_BDESC);
 
         if (part(op[i], CUDNN_ATTR_OPERATION_POINTWISE_XDESC) != o.y)
-            return refuse(CUDNN_STATUS_NOT_SUPPORTED_GRAPH_PATTERN, "the chain is broken");
+            return shim_refuse(CUDNN_STATUS_NOT_SUPPORTED_GRAPH_PATTERN, "the chain is broken");
         if (b && !aligned(j->bias = address(addresses, b), b))
-            return refuse(CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER, "the bias");
+            return shim_refuse(CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER, "the bias");
         j->relu |= !b;
         o.y = part(op[i], CUDNN_ATTR_OPERATION_POINTWISE_YDESC);
     }
@@ -404,8 +399,8 @@ SHIM_API cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDes
     j->W = address(addresses, o.w);
     j->Y = address(addresses, o.y);
     if (!aligned(j->X, o.x) || !aligned(j->W, o.w) || !aligned(j->Y, o.y))
-        return refuse(CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER, "an operand");
-    if (shim_how == SHIM_FAILING) return refuse(CUDNN_STATUS_EXECUTION_FAILED, "as told");
+        return shim_refuse(CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER, "an operand");
+    if (shim_how == SHIM_FAILING) return shim_refuse(CUDNN_STATUS_EXECUTION_FAILED, "as told");
     return shim_launch(handle->stream, compute, j) ? CUDNN_STATUS_SUCCESS
                                                    : CUDNN_STATUS_EXECUTION_FAILED;
 }
