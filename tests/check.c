@@ -214,11 +214,24 @@ const ti_sample *tc_samples(const ti_op *op)
     return op->samples ? op->samples : none;
 }
 
+/* $TC_OPS, "matmul,lstm": these only, for tools that slow everything down. */
+static bool is_asked_for(const char *op)
+{
+    const char *list = getenv("TC_OPS");
+    const size_t n = strlen(op);
+
+    if (!list || !*list) return true;
+    for (const char *at = list; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+        if (strcspn(at, ",") == n && strncmp(at, op, n) == 0) return true;
+    return false;
+}
+
 void tc_each_sample(tc_sample_fn fn, void *user)
 {
     for (const ti_op *const *const *list = ti_all_ops; *list; list++)
         for (const ti_op *const *op = *list; *op; op++)
-            for (const ti_sample *s = tc_samples(*op); s->note; s++) fn(*op, s, user);
+            for (const ti_sample *s = tc_samples(*op); s->note && is_asked_for((*op)->name); s++)
+                fn(*op, s, user);
 }
 
 const char *tc_name(char text[120], const ti_op *op, const ti_sample *s)

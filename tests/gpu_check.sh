@@ -37,6 +37,9 @@ run() { # run STATUS OPTION...
 [ "$(wc -c < bundle.tar.gz)" -le 62914560 ] || bad 'the bundle is larger than 60 MiB'
 tar xzf bundle.tar.gz || exit 1
 rm bundle.tar.gz
+for file in bench/peers/torch_steps.py bench/peers/steps.py bench/gpu/parts.sh; do
+    [ -s "tern-gpu-check/$file" ] || bad "the bundle has no $file"
+done
 for file in tern-gpu-check/bin/* tern-gpu-check/lib/*; do
     ! grep -qF "$build" "$file" || bad "$file names the folder it was built in"
 done

@@ -20,8 +20,11 @@ part_title() {
 
 # ---- what is here
 
+# The driver counts as this session's CUDA_VISIBLE_DEVICES says, nvidia-smi as the bus does.
 smi() {
-    nvidia-smi -i "$index" "--query-gpu=$1" --format=csv,noheader 2> /dev/null | head -n 1
+    local at=$((index + 1))
+    at=$(cut -d, -f"$at" <<< "${CUDA_VISIBLE_DEVICES:-}")
+    nvidia-smi -i "${at:-$index}" "--query-gpu=$1" --format=csv,noheader 2> /dev/null | head -n 1
 }
 
 row() { [ -z "$2" ] || printf '| %s | %s |\n' "$1" "$2"; }
@@ -36,6 +39,7 @@ part_device() {
         row memory "$(awk -v b="$(property memory_bytes)" 'BEGIN {printf "%.1f GiB", b / 2^30}')"
         row 'driver' "$(smi driver_version)"
         row 'clocks now (SM, memory)' "$(smi clocks.sm,clocks.mem)"
+        row 'highest clocks' "$(smi clocks.max.sm,clocks.max.mem)"
         row 'power limit' "$(smi power.limit)"
         row 'ECC' "$(smi ecc.mode.current)"
         while read -r what path; do
@@ -127,8 +131,13 @@ part_train() {
     printf '\n'
 }
 
+# Of each family of kernels one: what shares memory between threads, or adds up across blocks.
+sanitized_ops=matmul,conv2d,conv2d_dx,conv2d_dw,linear_act_d,batch_norm,batch_norm_d,layer_norm,
+sanitized_ops+=layer_norm_d,softmax,sum,max,cross_entropy,max_pool2d,max_pool2d_d,lstm,lstm_d,gru,
+sanitized_ops+=gru_d,dropout,adam_update,take
+
 part_sanitizer() {
-    local program='' tool status filter="conformance/cuda_f32"
+    local program='' tool status what ops
     if [ "$kind" = simt ]; then
         skip 'not for the emulated device: the tests run its own checker'
         printf '%s.\n' "$note"
@@ -143,21 +152,29 @@ part_sanitizer() {
         printf '%s.\n' "$note"
         return
     fi
-    printf '| tool | verdict |\n|:--|:--|\n'
+    printf '| tool | operations | verdict |\n|:--|:--|:--|\n'
     for tool in memcheck racecheck initcheck synccheck; do
-        try 45 "$program" --tool $tool --target-processes all --error-exitcode 9 "$cases" \
-            "--filter=$filter"
+        what=all ops=''
+        if [ $tool != memcheck ]; then what='one of each family' ops=$sanitized_ops; fi
+        try 45 env "TC_OPS=$ops" "$program" --tool $tool --target-processes all \
+            --error-exitcode 9 "$cases" '--filter=conformance/cuda_f32'
         status=$?
+        printf '| %s | %s | ' $tool "$what"
         case $status in
-        0) printf '| %s | clean |\n' $tool ;;
+        0) printf 'clean |\n' ;;
+        9)
+            bad "$tool reports errors"
+            printf '**errors**: %s |\n' \
+                "$(grep -m 1 -E '(ERROR|RACECHECK) SUMMARY' "$scratch/stdout" | tr -d '=|')"
+            ;;
         124 | 137)
-            printf '| %s | no verdict: not done in 45 s |\n' $tool
+            printf 'no verdict: not done in 45 s |\n'
             note=${note:-"$tool: not done in 45 s"}
             ;;
         *)
-            bad "$tool reports errors"
-            printf '| %s | **errors**: %s |\n' $tool \
-                "$(grep -m 1 -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$scratch/stdout" | tr -d '=|')"
+            bad "$tool: status $status, see log.txt"
+            printf '**did not end well**: status %s, %s |\n' $status \
+                "$(grep -m 1 '^=' "$scratch/stdout" | tr -d '=|')"
             ;;
         esac
         data+="${data:+, }\"$tool\": $status"
@@ -178,7 +195,10 @@ part_compare() {
         status=$?
         printf '`tern compare --model %s --devices cpu,%s --batch %d`: ' "$model" "$device" $batch
         case $status in
-        0) printf 'all tensors are within their bounds.\n\n' ;;
+        0)
+            note+="${note:+, }$model: all within their bounds"
+            printf 'all tensors are within their bounds.\n\n'
+            ;;
         3)
             bad "$model leaves its bound"
             printf '**outside the bound.**\n\n'
@@ -288,17 +308,22 @@ part_models() {
     closed
 }
 
+# Python with the libraries that are its own, not the bundle's.
+python() { LD_LIBRARY_PATH=$own_path python3 "$@"; }
+
 torch_step() { # torch_step MODEL BATCH OPTION...: milliseconds, or nothing
-    try 60 python3 "$root/bench/peers/torch_train_bench.py" "${1/vgg-small/vgg}" --batch "$2" \
-        --device cuda --steps 50 --warmup 10 --max-seconds 4 "${@:3}" || return 1
-    sed -n 's/.*"step_ms_median": \([0-9.]*\).*/\1/p' "$scratch/stdout"
+    printf '1\n1\n1\n' > "$scratch/seconds"
+    try 60 env "LD_LIBRARY_PATH=$own_path" python3 "$root/bench/peers/torch_steps.py" \
+        "$1" "$2" 1 cuda "${@:3}" < "$scratch/seconds" || return 1
+    sed -n 's/^{"ms": \([0-9.e-]*\),.*/\1/p' "$scratch/stdout" | sort -g | sed -n 2p |
+        awk '{printf "%.4g\n", $1}' # the median of three
 }
 
 part_peers() {
     local model batch own eager compiled
     if [ "$kind" = simt ]; then
         skip 'PyTorch is looked at on a GPU only'
-    elif ! have python3 || ! python3 -c 'import torch; assert torch.cuda.is_available()' \
+    elif ! have python3 || ! python -c 'import torch; assert torch.cuda.is_available()' \
         2> /dev/null; then
         skip 'python3 has no PyTorch that finds this GPU'
     fi
@@ -315,9 +340,8 @@ part_peers() {
         try 60 "$tern" bench model "$model" --batch "$batch" --device "$device" --no-check --json ||
             { bad "tern bench model $model" && continue; }
         own=$(tr -d ' \n' < "$scratch/stdout" | sed -n 's/.*"step_ms":{"median":\([0-9.]*\).*/\1/p')
-        eager=$(torch_step "$model" "$batch" --channels-last --fused on)
-        compiled=$(torch_step "$model" "$batch" --channels-last --fused on --compile \
-            --compile-mode reduce-overhead)
+        eager=$(torch_step "$model" "$batch" channels-last)
+        compiled=$(torch_step "$model" "$batch" channels-last compile)
         printf '| %s | %s | %s | %s | %s | %s |\n' "$model" "$batch" "${own:-–}" "${eager:-–}" \
             "${compiled:-–}" "$(awk -v a="${own:-0}" -v b="${eager:-0}" \
                 'BEGIN {if (a > 0 && b > 0) printf "%.2f", b / a; else printf "–"}')"

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Training steps in PyTorch, on request: one of the sides of interleaved.py.
+"""Training steps in PyTorch, on request: one of the sides of interleaved.py, and of gpu-check.
 
-  torch_steps.py MODEL BATCH THREADS [channels-last] [compile]
+  torch_steps.py MODEL BATCH THREADS [channels-last] [compile] [cuda]
 
 MODEL: lenet5 | cnn | mlp | resnet18 | vgg-small | lstm | gru, the nets of tern_steps.c; or `eager`:
 multiplications of 4 by 4 numbers forward and backward. A step is forward, loss, backward and fused
-Adam, in f32; images are fixed, labels rotate. What is said and answered: steps.py.
+Adam, in f32; images are fixed, labels rotate. What is said and answered: steps.py. With `cuda` the
+GPU computes, in strict f32, and is waited for after every tenth step; compiled code is captured.
 """
 import sys
 
@@ -16,7 +17,8 @@ from torch import nn
 from steps import serve
 
 MODEL, BATCH, THREADS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-CHANNELS_LAST, COMPILE = "channels-last" in sys.argv, "compile" in sys.argv
+CHANNELS_LAST, COMPILE, CUDA = (word in sys.argv for word in ("channels-last", "compile", "cuda"))
+AHEAD = 10  # steps between waits for a GPU
 TIME, FEATURES, STATE, TOKENS = 64, 128, 256, 128  # of the recurrent nets
 
 
@@ -100,7 +102,9 @@ def make_batch():
 
 def training_step():
     net, (x, labels) = make_net(), make_batch()
-    if CHANNELS_LAST:
+    if CUDA:
+        net, x, labels = net.cuda(), x.cuda(), labels.cuda()
+    if CHANNELS_LAST and x.dim() == 4:
         net = net.to(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
     update = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
@@ -109,7 +113,8 @@ def training_step():
     def loss_of(y):
         return F.cross_entropy(net(x), y)
 
-    loss_of = torch.compile(loss_of) if COMPILE else loss_of
+    if COMPILE:
+        loss_of = torch.compile(loss_of, mode="reduce-overhead" if CUDA else "default")
 
     def step():
         nonlocal turn
@@ -121,6 +126,15 @@ def training_step():
         return loss.detach()
 
     return step
+
+
+def waited_for(step):
+    def steps():
+        for _ in range(AHEAD):
+            step()
+        torch.cuda.synchronize()
+
+    return steps
 
 
 def eager_chain():
@@ -137,7 +151,11 @@ def eager_chain():
 
 torch.set_num_threads(THREADS)
 torch.manual_seed(0)
+if CUDA:
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 if MODEL == "eager":
     serve(None, eager_chain(), {"torch": torch.__version__})
+elif CUDA:
+    serve(waited_for(training_step()), None, {"torch": torch.__version__}, call=AHEAD)
 else:
     serve(training_step(), None, {"torch": torch.__version__})
