@@ -66,12 +66,18 @@ static void ti_column_sums(const ti_work *w, T *y, const T *x, const ti_columns 
     ti_launched(w);
 }
 
-/* ---- h = g act'(y) ---- */
+/* ---- h = g act'(y), as it is or rounded to a format of mma.cuh ---- */
 
-template <class T>
+struct ti_as_is {
+    enum { ROUNDS = 0 };
+    template <class T> static __device__ __forceinline__ T rounded(T x) { return x; }
+};
+
+template <class T, class Numbers = ti_as_is>
 static __global__ void ti_back_kernel(int act, int64_t n, T *h, const T *y, const T *g)
 {
-    for (int64_t i = ti_first(); i < n; i += ti_step()) h[i] = ti_act_back(act, y[i], g[i]);
+    for (int64_t i = ti_first(); i < n; i += ti_step())
+        h[i] = Numbers::rounded(ti_act_back(act, y[i], g[i]));
 }
 
 #endif

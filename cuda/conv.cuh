@@ -4,7 +4,8 @@
  *
  * A way is a struct of static functions, each with its elements of scratch and its chain of sums:
  *   y(w, d, y, x, f, bias, act, room), dx(w, d, dx, g, f, room), dw(w, d, dw, x, g, room)
- * Images lie channels-last, filters row-major; dw either way.
+ * Images lie channels-last, filters row-major; dw either way. Its numbers are ti_as_is, or a
+ * format of mma.cuh: then it rounds the operands, and there is no f64.
  */
 #ifndef TI_CUDA_CONV_CUH
 #define TI_CUDA_CONV_CUH
@@ -105,7 +106,8 @@ template <class Way, class T> static void ti_conv_act(const ti_work *w)
            ti_bias_of<T>(w), ti_conv_act_of(w), (T *)w->scratch);
 }
 
-/* Scratch: room for the products and sums, then h = gy act'(y). */
+/* Scratch: room for the products and sums, then h = gy act'(y). Without an activation h may be gy,
+ * and y does not matter. */
 typedef struct {
     ti_geometry d;
     ti_columns db;
@@ -117,11 +119,11 @@ typedef struct {
 template <class Way> static ti_conv_backward ti_conv_backward_of(const ti_work *w)
 {
     const ti_geometry d = ti_of_act_d(w);
-    const bool acts = ti_conv_act_of(w) != TERN_ACT_NONE;
+    const bool acts = ti_conv_act_of(w) != TERN_ACT_NONE, makes_h = acts || Way::numbers::ROUNDS;
     ti_conv_backward b = {d,
                           ti_columns_of(d.N * d.P * d.Q, d.K),
                           acts && w->in[4].count < 0,
-                          acts,
+                          makes_h,
                           0,
                           ti_columns_scratch(ti_columns_of(d.N * d.P * d.Q, d.K)),
                           0};
@@ -129,7 +131,7 @@ template <class Way> static ti_conv_backward ti_conv_backward_of(const ti_work *
     const double chain[] = {Way::y_chain(d), Way::dx_chain(d), Way::dw_chain(d)};
 
     b.chain = ti_columns_chain(b.db);
-    b.h = acts ? d.N * d.P * d.Q * d.K : 0;
+    b.h = makes_h ? d.N * d.P * d.Q * d.K : 0;
     for (int i = b.makes_y ? 0 : 1; i < 3; i++) {
         b.room = room[i] > b.room ? room[i] : b.room;
         b.chain = chain[i] > b.chain ? chain[i] : b.chain;
@@ -142,13 +144,18 @@ template <class Way, class T> static void ti_conv_act_d(const ti_work *w)
     const ti_conv_backward b = ti_conv_backward_of<Way>(w);
     const T *x = ti_at<const T>(w->in[0]), *f = ti_at<const T>(w->in[1]);
     const T *gy = ti_at<const T>(w->in[3]), *from = gy;
+    const T *y = ti_at<const T>(w->in[4]);
     T *room = (T *)w->scratch, *h = room + b.room;
     const cudaStream_t stream = ti_cuda_stream(w);
 
     if (b.makes_y) Way::y(w, b.d, h, x, f, ti_bias_of<T>(w), ti_conv_act_of(w), room);
     if (b.makes_h) {
-        TI_LAUNCH(ti_back_kernel<T>, ti_grid(b.h), TI_BLOCK, 0, stream, ti_conv_act_of(w), b.h, h,
-                  b.makes_y ? h : ti_at<const T>(w->in[4]), gy);
+        TI_LAUNCH((ti_back_kernel<T, typename Way::numbers>), ti_grid(b.h), TI_BLOCK, 0, stream,
+                  ti_conv_act_of(w), b.h, h,
+                  b.makes_y ? h
+                  : y       ? y
+                            : gy,
+                  gy);
         from = h;
     }
     if (w->out[0].count > 0) Way::dx(w, b.d, ti_at<T>(w->out[0]), from, f, room);
@@ -175,47 +182,62 @@ template <class Way> static double ti_conv_act_d_chain(const ti_work *w)
     return ti_conv_backward_of<Way>(w).chain + 2;
 }
 
-/* Of one operation in file-local names: run, reject, and, but for conv2d_act_d, scratch, chain. */
-#define TI_CONV_RUN(Way, name)                                                                     \
-    static void name(const ti_work *w)                                                             \
+/* Of one operation around a way: run, reject, and, but for conv2d_act_d, scratch and chain. */
+#define TI_CONV_RUN(name)                                                                          \
+    template <class Way> static void ti_##name##_run(const ti_work *w)                             \
     {                                                                                              \
-        if (ti_is(w->in[0], TERN_F32)) ti_##name<Way, float>(w);                                   \
+        if constexpr (Way::numbers::ROUNDS) ti_##name<Way, float>(w);                              \
+        else if (ti_is(w->in[0], TERN_F32)) ti_##name<Way, float>(w);                              \
         else ti_##name<Way, double>(w);                                                            \
     }
-#define TI_CONV(Way, name, of, what)                                                               \
-    TI_CONV_RUN(Way, name)                                                                         \
-    static const char *name##_rejects(const ti_work *w) { return Way::rejects(of(w)); }            \
-    static size_t name##_scratch(const ti_work *w)                                                 \
+#define TI_CONV(name, of, what)                                                                    \
+    TI_CONV_RUN(name)                                                                              \
+    template <class Way> static const char *ti_##name##_rejects(const ti_work *w)                  \
+    {                                                                                              \
+        return Way::rejects(w, of(w));                                                             \
+    }                                                                                              \
+    template <class Way> static size_t ti_##name##_scratch(const ti_work *w)                       \
     {                                                                                              \
         return (size_t)Way::what##_room(of(w)) * tern_type_size(w->in[0].m.type);                  \
     }                                                                                              \
-    static double name##_chain(const ti_work *w) { return Way::what##_chain(of(w)) + 2; }
-
-#define TI_CONV_ROW(op_, impl_, name, ...)                                                         \
+    template <class Way> static double ti_##name##_chain(const ti_work *w)                         \
     {                                                                                              \
-        .op = op_, .impl = impl_, .reject = name##_rejects, .cost = cost, .want = {__VA_ARGS__},   \
-        .scratch = name##_scratch, .run = name, .chain = name##_chain, .numbers = TI_REORDERED     \
+        return Way::what##_chain(of(w)) + 2;                                                       \
     }
 
-/* Of all five; then their rows, for which the file has a `cost`. */
-#define TI_CONV_FIVE(Way)                                                                          \
-    TI_CONV(Way, conv_y, ti_of_y, y)                                                               \
-    TI_CONV(Way, conv_dx, ti_of_dx, dx)                                                            \
-    TI_CONV(Way, conv_dw, ti_of_dw, dw)                                                            \
-    TI_CONV(Way, conv_act, ti_of_act, y)                                                           \
-    TI_CONV_RUN(Way, conv_act_d)                                                                   \
-    static const char *conv_act_d_rejects(const ti_work *w)                                        \
+TI_CONV(conv_y, ti_of_y, y)
+TI_CONV(conv_dx, ti_of_dx, dx)
+TI_CONV(conv_dw, ti_of_dw, dw)
+TI_CONV(conv_act, ti_of_act, y)
+TI_CONV_RUN(conv_act_d)
+#undef TI_CONV
+#undef TI_CONV_RUN
+
+/* h must be numbers of the math mode: 0 or those of gy. */
+template <class Way> static const char *ti_conv_act_d_rejects(const ti_work *w)
+{
+    const int act = ti_conv_act_of(w);
+
+    if (Way::numbers::ROUNDS && act != TERN_ACT_NONE && act != TERN_RELU)
+        return "would round what arrives behind this activation";
+    return Way::rejects(w, ti_of_act_d(w));
+}
+
+#define TI_CONV_ROW(op_, impl_, name, Way, class_, cost_, ...)                                     \
     {                                                                                              \
-        return Way::rejects(ti_of_act_d(w));                                                       \
-    }                                                                                              \
-    static size_t conv_act_d_scratch(const ti_work *w) { return ti_conv_act_d_scratch<Way>(w); }   \
-    static double conv_act_d_chain(const ti_work *w) { return ti_conv_act_d_chain<Way>(w); }
-#define TI_CONV_ROWS(impl)                                                                         \
-    TI_CONV_ROW("conv2d", impl, conv_y, TI_CHANNELS_LAST, TI_ROW_MAJOR),                           \
-        TI_CONV_ROW("conv2d_dx", impl, conv_dx, TI_CHANNELS_LAST, TI_ROW_MAJOR),                   \
-        TI_CONV_ROW("conv2d_dw", impl, conv_dw, TI_CHANNELS_LAST, TI_CHANNELS_LAST),               \
-        TI_CONV_ROW("conv2d_act", impl, conv_act, TI_CHANNELS_LAST, TI_ROW_MAJOR, TI_ROW_MAJOR),   \
-        TI_CONV_ROW("conv2d_act_d", impl, conv_act_d, TI_CHANNELS_LAST, TI_ROW_MAJOR,              \
-                    TI_ROW_MAJOR, TI_CHANNELS_LAST, TI_CHANNELS_LAST)
+        .op = op_, .impl = impl_, .reject = ti_##name##_rejects<Way>, .cost = cost_,               \
+        .want = {__VA_ARGS__}, .scratch = ti_##name##_scratch<Way>, .run = ti_##name##_run<Way>,   \
+        .chain = ti_##name##_chain<Way>, .numbers = class_                                         \
+    }
+#define TI_CONV_ROWS(impl, Way, class_, cost)                                                      \
+    TI_CONV_ROW("conv2d", impl, conv_y, Way, class_, cost, TI_CHANNELS_LAST, TI_ROW_MAJOR),        \
+        TI_CONV_ROW("conv2d_dx", impl, conv_dx, Way, class_, cost, TI_CHANNELS_LAST,               \
+                    TI_ROW_MAJOR),                                                                 \
+        TI_CONV_ROW("conv2d_dw", impl, conv_dw, Way, class_, cost, TI_CHANNELS_LAST,               \
+                    TI_CHANNELS_LAST),                                                             \
+        TI_CONV_ROW("conv2d_act", impl, conv_act, Way, class_, cost, TI_CHANNELS_LAST,             \
+                    TI_ROW_MAJOR, TI_ROW_MAJOR),                                                   \
+        TI_CONV_ROW("conv2d_act_d", impl, conv_act_d, Way, class_, cost, TI_CHANNELS_LAST,         \
+                    TI_ROW_MAJOR, TI_ROW_MAJOR, TI_CHANNELS_LAST, TI_CHANNELS_LAST)
 
 #endif

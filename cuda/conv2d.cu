@@ -9,48 +9,9 @@
  *   dw: rows k, columns (r,s,c), depth (n,p,q)      a: g                 b: patches of x
  * Rows and columns of images are 32-bit numbers; offsets into the data are 64-bit ones.
  */
-#include "conv.cuh"
-#include "gemm.cuh"
+#include "windows.cuh"
 
-/* ---- Operands ---- */
-
-/* x as windows over it meet it. */
-template <class T> static ti_patches<T> windows(const ti_geometry &d, const T *x, bool by_tap)
-{
-    return ti_patches<T>{x,
-                         d.H * d.W * d.C,
-                         (int)d.H,
-                         (int)d.W,
-                         (int)d.P,
-                         (int)d.Q,
-                         (int)d.S,
-                         (int)(d.C / d.G),
-                         (int)d.C,
-                         {d.stride[0], d.stride[1]},
-                         {-d.pad[0], -d.pad[1]},
-                         {d.dilation[0], d.dilation[1]},
-                         {1, 1},
-                         by_tap};
-}
-
-/* g as elements of x meet it. */
-template <class T> static ti_patches<T> covering(const ti_geometry &d, const T *g)
-{
-    return ti_patches<T>{g,
-                         d.P * d.Q * d.K,
-                         (int)d.P,
-                         (int)d.Q,
-                         (int)d.H,
-                         (int)d.W,
-                         (int)d.S,
-                         (int)(d.K / d.G),
-                         (int)d.K,
-                         {1, 1},
-                         {d.pad[0], d.pad[1]},
-                         {-d.dilation[0], -d.dilation[1]},
-                         {d.stride[0], d.stride[1]},
-                         false};
-}
+/* ---- Operands and products ---- */
 
 /* Row-major filters: one by k and (r,s,c), one by c and (r,s,k). */
 template <class T> static ti_matrix<T> filters(const ti_geometry &d, const T *f)
@@ -66,40 +27,31 @@ template <class T> static ti_matrix<T> turned(const ti_geometry &d, const T *f)
     return ti_matrix<T>{f, rs, rs * c, 1, d.K / d.G};
 }
 
-/* Offsets of one group after the other. */
-static ti_product grouped(const ti_geometry &d, int64_t M, int64_t N, int64_t K, int64_t y,
-                          int64_t a, int64_t b)
-{
-    ti_product p = ti_product_of(d.G, M, N, K);
-
-    p.batch.stride[0][0] = y;
-    p.batch.stride[1][0] = a;
-    p.batch.stride[2][0] = b;
-    p.batch.stride[3][0] = N; /* bias */
-    return p;
-}
 static ti_product y_product(const ti_geometry &d)
 {
     const int64_t k = d.K / d.G, c = d.C / d.G, taps = d.R * d.S * c;
 
-    return grouped(d, d.N * d.P * d.Q, k, taps, k, c, k * taps);
+    return ti_grouped(ti_product_of(d.G, d.N * d.P * d.Q, k, taps), k, c, k * taps);
 }
 static ti_product dx_product(const ti_geometry &d)
 {
     const int64_t k = d.K / d.G, c = d.C / d.G;
 
-    return grouped(d, d.N * d.H * d.W, c, d.R * d.S * k, c, k, k * d.R * d.S * c);
+    return ti_grouped(ti_product_of(d.G, d.N * d.H * d.W, c, d.R * d.S * k), c, k,
+                      k * d.R * d.S * c);
 }
 static ti_product dw_product(const ti_geometry &d)
 {
     const int64_t k = d.K / d.G, c = d.C / d.G, taps = d.R * d.S * c;
 
-    return grouped(d, k, taps, d.N * d.P * d.Q, k * taps, k, c);
+    return ti_grouped(ti_product_of(d.G, k, taps, d.N * d.P * d.Q), k * taps, k, c);
 }
 
 /* ---- The way ---- */
 
 struct tiled {
+    typedef ti_as_is numbers;
+
     template <class T>
     static void y(const ti_work *w, const ti_geometry &d, T *y, const T *x, const T *f,
                   const T *bias, int act, T *room)
@@ -108,14 +60,14 @@ struct tiled {
 
         to.bias = bias;
         to.act = act;
-        ti_gemm(w, windows(d, x, false), filters(d, f), y_product(d), to, room);
+        ti_gemm(w, ti_windows(d, x, false), filters(d, f), y_product(d), to, room);
     }
 
     template <class T>
     static void dx(const ti_work *w, const ti_geometry &d, T *dx, const T *g, const T *f, T *room)
     {
-        ti_gemm(w, covering(d, g), turned(d, f), dx_product(d), ti_result_of(dx, d.C, 1, d.C / d.G),
-                room);
+        ti_gemm(w, ti_covering(d, g), turned(d, f), dx_product(d),
+                ti_result_of(dx, d.C, 1, d.C / d.G), room);
     }
 
     /* dw lies channels-last or row-major. */
@@ -127,11 +79,11 @@ struct tiled {
         ti_result<T> to = ti_result_of(ti_at<T>(dw), taps, 1, taps);
 
         if (!ti_is_channels_last(&dw.m)) {
-            to.n_low = c;
+            to.n_low = to.n_kept = c;
             to.low_step = d.R * d.S;
             to.high_step = 1;
         }
-        ti_gemm(w, ti_matrix_of(g, 1, d.K), windows(d, x, true), dw_product(d), to, room);
+        ti_gemm(w, ti_matrix_of(g, 1, d.K), ti_windows(d, x, true), dw_product(d), to, room);
     }
 
     static int64_t y_room(const ti_geometry &d) { return ti_product_scratch(y_product(d)); }
@@ -140,10 +92,12 @@ struct tiled {
     static double y_chain(const ti_geometry &d) { return ti_product_chain(y_product(d)); }
     static double dx_chain(const ti_geometry &d) { return ti_product_chain(dx_product(d)); }
     static double dw_chain(const ti_geometry &d) { return ti_product_chain(dw_product(d)); }
-    static const char *rejects(const ti_geometry &d) { return ti_windows_reject(d); }
+    static const char *rejects(const ti_work *, const ti_geometry &d)
+    {
+        return ti_windows_reject(d);
+    }
 };
 
 static double cost(const ti_work *w) { return 5000 + ti_moved_cost(w); }
 
-TI_CONV_FIVE(tiled)
-TI_KERNELS(ti_cuda_conv2d) = {TI_CONV_ROWS("implicit"), {.op = NULL}};
+TI_KERNELS(ti_cuda_conv2d) = {TI_CONV_ROWS("implicit", tiled, TI_REORDERED, cost), {.op = NULL}};

@@ -160,6 +160,8 @@ static __global__ void direct_dw_finish_kernel(const ti_geometry d, int64_t piec
 /* ---- The way ---- */
 
 struct direct {
+    typedef ti_as_is numbers;
+
     template <class T>
     static void y(const ti_work *w, const ti_geometry &d, T *y, const T *x, const T *f,
                   const T *bias, int act, T *)
@@ -205,7 +207,7 @@ struct direct {
     {
         return (double)(cut_of(d).each + cut_of(d).pieces);
     }
-    static const char *rejects(const ti_geometry &d)
+    static const char *rejects(const ti_work *, const ti_geometry &d)
     {
         if (d.G == 1) return "takes groups";
         if (d.C / d.G > FEW || d.K / d.G > FEW) return "a group has more than 8 channels";
@@ -215,5 +217,4 @@ struct direct {
 
 static double cost(const ti_work *w) { return 4000 + ti_moved_cost(w); }
 
-TI_CONV_FIVE(direct)
-TI_KERNELS(ti_cuda_depthwise) = {TI_CONV_ROWS("direct"), {.op = NULL}};
+TI_KERNELS(ti_cuda_depthwise) = {TI_CONV_ROWS("direct", direct, TI_REORDERED, cost), {.op = NULL}};

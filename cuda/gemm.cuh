@@ -15,97 +15,33 @@
 
 #include "math.cuh"
 #include "nest.cuh"
+#include "operands.cuh"
 
 enum { TI_TILE = 64, TI_DEPTH = 16, TI_EACH = 4 };
 
-/* Where an element lies, one half from its outer index, the other from k. */
-typedef struct {
-    int64_t at;
-    int r, c;
-} ti_spot;
-
-/* A matrix: outer * outer_step + k * k_step; with n_low, k's low part (k % n_low) has that step and
- * its high part a step of its own. */
-template <class T> struct ti_matrix {
-    const T *x;
-    int64_t outer_step, k_step, high_step, n_low;
-};
-template <class T> static inline __device__ ti_spot ti_outer(const ti_matrix<T> &m, int64_t i)
-{
-    return ti_spot{i * m.outer_step, 0, 0};
-}
-template <class T> static inline __device__ ti_spot ti_inner(const ti_matrix<T> &m, int64_t k)
-{
-    if (!m.n_low) return ti_spot{k * m.k_step, 0, 0};
-    return ti_spot{k / m.n_low * m.high_step + k % m.n_low * m.k_step, 0, 0};
-}
-template <class T>
-static inline __device__ T ti_fetch(const ti_matrix<T> &m, const ti_spot &o, const ti_spot &k)
-{
-    return m.x[o.at + k.at];
-}
-
-/*
- * Patches of channels-last images x [N,H,W,C]: place (n, a, b) of [N,A,B] and tap (r, s, c) of
- * [R,S,channels] meet at row a mul + off + r tap, column likewise, divided by div where that leaves
- * no rest; elsewhere there are zeros.
- */
-template <class T> struct ti_patches {
-    const T *x;
-    int64_t image; /* elements of one */
-    int H, W, A, B, S, channels, C;
-    int mul[2], off[2], tap[2], div[2];
-    bool by_tap; /* outer is the tap, k the place */
-};
-template <class T> static inline __device__ ti_spot ti_of_place(const ti_patches<T> &p, int64_t i)
-{
-    const int b = (int)(i % p.B), a = (int)(i / p.B % p.A);
-
-    return ti_spot{i / p.B / p.A * p.image, a * p.mul[0] + p.off[0], b * p.mul[1] + p.off[1]};
-}
-template <class T> static inline __device__ ti_spot ti_of_tap(const ti_patches<T> &p, int64_t i)
-{
-    const int64_t rs = i / p.channels;
-
-    return ti_spot{i % p.channels, (int)(rs / p.S) * p.tap[0], (int)(rs % p.S) * p.tap[1]};
-}
-template <class T> static inline __device__ ti_spot ti_outer(const ti_patches<T> &p, int64_t i)
-{
-    return p.by_tap ? ti_of_tap(p, i) : ti_of_place(p, i);
-}
-template <class T> static inline __device__ ti_spot ti_inner(const ti_patches<T> &p, int64_t k)
-{
-    return p.by_tap ? ti_of_place(p, k) : ti_of_tap(p, k);
-}
-template <class T>
-static inline __device__ T ti_fetch(const ti_patches<T> &p, const ti_spot &o, const ti_spot &k)
-{
-    int row = o.r + k.r, col = o.c + k.c;
-
-    if (p.div[0] != 1 || p.div[1] != 1) {
-        if (row < 0 || col < 0 || row % p.div[0] || col % p.div[1]) return T(0);
-        row /= p.div[0];
-        col /= p.div[1];
-    }
-    if (row < 0 || row >= p.H || col < 0 || col >= p.W) return T(0);
-    return p.x[o.at + k.at + ((int64_t)row * p.W + col) * p.C];
-}
-
-/* Where results go. Column j lies at j / n_low * high_step + j % n_low * low_step. */
+/* Where results go. Column j lies at j / n_low * high_step + j % n_low * low_step; where j % n_low
+ * is n_kept or more there is no such column. */
 template <class T> struct ti_result {
     T *y;
-    int64_t row_step, n_low, low_step, high_step;
+    int64_t row_step, n_low, n_kept, low_step, high_step;
     const T *bias; /* NULL: none */
     int act;
     T *partial; /* [splits, batches, M, N]; NULL: not cut */
 };
+/* -1: there is no such column. */
+template <class T> static inline __device__ int64_t ti_column(const ti_result<T> &to, int64_t j)
+{
+    const int64_t high = j / to.n_low, low = j - high * to.n_low;
+
+    return low < to.n_kept ? high * to.high_step + low * to.low_step : -1;
+}
+/* column: that of j. */
 template <class T>
 static inline __device__ void ti_deliver(const ti_result<T> &to, int64_t y_at, int64_t bias_at,
-                                         int64_t i, int64_t j, T sum)
+                                         int64_t i, int64_t j, int64_t column, T sum)
 {
     if (to.bias) sum += to.bias[bias_at + j];
-    to.y[y_at + i * to.row_step + j / to.n_low * to.high_step + j % to.n_low * to.low_step] =
-        ti_act_of(to.act, sum);
+    to.y[y_at + i * to.row_step + column] = ti_act_of(to.act, sum);
 }
 
 typedef struct {
@@ -183,7 +119,7 @@ static __global__ void ti_gemm_kernel(A a, B b, const ti_product p, const ti_res
             if (i >= p.M || j >= p.N) continue;
             if (to.partial)
                 to.partial[((split * p.batch.count + batch) * p.M + i) * p.N + j] = sum[l][m];
-            else ti_deliver(to, at[0], at[3], i, j, sum[l][m]);
+            else ti_deliver(to, at[0], at[3], i, j, ti_column(to, j), sum[l][m]);
         }
     }
 }
@@ -195,12 +131,14 @@ static __global__ void ti_gemm_finish_kernel(const ti_product p, const ti_result
     const int64_t n = p.batch.count * p.M * p.N;
 
     for (int64_t i = ti_first(); i < n; i += ti_step()) {
+        const int64_t column = ti_column(to, i % p.N);
         T sum = to.partial[i];
         int64_t at[4];
 
+        if (column < 0) continue;
         for (int64_t s = 1; s < p.splits; s++) sum += to.partial[s * n + i];
         ti_place(p.batch, i / (p.M * p.N), at);
-        ti_deliver(to, at[0], at[3], i / p.N % p.M, i % p.N, sum);
+        ti_deliver(to, at[0], at[3], i / p.N % p.M, i % p.N, column, sum);
     }
 }
 
@@ -208,10 +146,12 @@ static __global__ void ti_gemm_finish_kernel(const ti_product p, const ti_result
 
 static inline int64_t ti_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* Pieces of k: enough for 256 blocks, of 256 terms at least. */
-static inline ti_product ti_product_of(int64_t batches, int64_t M, int64_t N, int64_t K)
+/* Pieces of k: enough for 256 blocks, each of `tile` x `tile` results, of 256 terms at least and
+ * of whole steps. */
+static inline ti_product ti_product_of(int64_t batches, int64_t M, int64_t N, int64_t K,
+                                       int64_t tile = TI_TILE, int64_t step = TI_DEPTH)
 {
-    const int64_t tiles = batches * ti_up(M, TI_TILE) * ti_up(N, TI_TILE);
+    const int64_t tiles = batches * ti_up(M, tile) * ti_up(N, tile);
     ti_product p;
 
     memset(&p, 0, sizeof p);
@@ -219,8 +159,8 @@ static inline ti_product ti_product_of(int64_t batches, int64_t M, int64_t N, in
     p.splits = tiles > 0 && tiles < 256 ? 256 / tiles : 1;
     if (p.splits > K / 256) p.splits = K / 256;
     if (p.splits < 1) p.splits = 1;
-    p.k_each = ti_up(ti_up(K, p.splits), TI_DEPTH) * TI_DEPTH;
-    if (p.k_each < 1) p.k_each = TI_DEPTH;
+    p.k_each = ti_up(ti_up(K, p.splits), step) * step;
+    if (p.k_each < 1) p.k_each = step;
     p.splits = K > 0 ? ti_up(K, p.k_each) : 1;
     p.batch.rank = 1;
     p.batch.n = 4;
@@ -254,7 +194,9 @@ template <class T>
 static inline ti_result<T> ti_result_of(T *y, int64_t row_step, int64_t column_step,
                                         int64_t columns)
 {
-    return ti_result<T>{y, row_step, columns > 0 ? columns : 1, column_step, 0, NULL, 0, NULL};
+    const int64_t n = columns > 0 ? columns : 1;
+
+    return ti_result<T>{y, row_step, n, n, column_step, 0, NULL, 0, NULL};
 }
 
 /* scratch: ti_product_scratch elements, or NULL where that is 0. */

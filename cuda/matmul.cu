@@ -10,9 +10,19 @@
 #include "columns.cuh"
 #include "product.cuh"
 
+static ti_product matmul_of(const ti_work *w)
+{
+    const tern_shape &y = w->out[0].m.shape, &a = w->in[0].m.shape;
+    ti_product p =
+        ti_product_of(ti_matmul_count(y), y.dim[y.rank - 2], y.dim[y.rank - 1], a.dim[a.rank - 1]);
+
+    ti_matmul_batch(&p, &w->out[0].m, &w->in[0].m, &w->in[1].m);
+    return p;
+}
+
 template <class T> static void matmul_as(const ti_work *w)
 {
-    const ti_product p = ti_matmul_of(w);
+    const ti_product p = matmul_of(w);
     const ti_meta *a = &w->in[0].m, *b = &w->in[1].m;
     const int i = a->shape.rank - 2, j = b->shape.rank - 2;
 
@@ -25,9 +35,9 @@ TI_FLOAT_ROW(matmul, w->in[0])
 static size_t size_of(const ti_work *w) { return tern_type_size(w->in[0].m.type); }
 static size_t matmul_scratch(const ti_work *w)
 {
-    return (size_t)ti_product_scratch(ti_matmul_of(w)) * size_of(w);
+    return (size_t)ti_product_scratch(matmul_of(w)) * size_of(w);
 }
-static double matmul_chain(const ti_work *w) { return ti_product_chain(ti_matmul_of(w)); }
+static double matmul_chain(const ti_work *w) { return ti_product_chain(matmul_of(w)); }
 
 /* ---- linear_act ---- */
 

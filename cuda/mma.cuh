@@ -24,12 +24,21 @@
 #define TI_HAS_MMA 0
 #endif
 
-/* A format: numbers in a word, the word of so many floats, sum += the products of two words. */
+/* Rounding and cutting leave a NaN a NaN if it has the highest bit of the fraction. */
+static __device__ __forceinline__ float ti_quiet(float x)
+{
+    return x == x ? x : __uint_as_float(0x7fffffffu);
+}
+
+/* A format: numbers in a word and their type; a float rounded to a number; the word of so many
+ * floats; sum += the products of two words. */
 struct ti_tf32 {
-    enum { PER_WORD = 1 };
+    enum { ROUNDS = 1, PER_WORD = 1 };
+    typedef uint32_t number;
+    static __device__ __forceinline__ float rounded(float x) { return ti_round_tf32(x); }
     static __device__ __forceinline__ uint32_t word(const float *x)
     {
-        return __float_as_uint(ti_round_tf32(x[0]));
+        return __float_as_uint(ti_round_tf32(ti_quiet(x[0])));
     }
     static __device__ __forceinline__ float plus(float sum, uint32_t x, uint32_t y)
     {
@@ -37,11 +46,13 @@ struct ti_tf32 {
     }
 };
 struct ti_bf16 {
-    enum { PER_WORD = 2 };
+    enum { ROUNDS = 1, PER_WORD = 2 };
+    typedef uint16_t number;
+    static __device__ __forceinline__ float rounded(float x) { return ti_round_bf16(x); }
     static __device__ __forceinline__ uint32_t word(const float *x)
     {
-        return __float_as_uint(ti_round_bf16(x[0])) >> 16 |
-               (__float_as_uint(ti_round_bf16(x[1])) & 0xffff0000u);
+        return __float_as_uint(ti_round_bf16(ti_quiet(x[0]))) >> 16 |
+               (__float_as_uint(ti_round_bf16(ti_quiet(x[1]))) & 0xffff0000u);
     }
     static __device__ __forceinline__ float plus(float sum, uint32_t x, uint32_t y)
     {
@@ -50,7 +61,12 @@ struct ti_bf16 {
     }
 };
 struct ti_f16 {
-    enum { PER_WORD = 2 };
+    enum { ROUNDS = 1, PER_WORD = 2 };
+    typedef uint16_t number;
+    static __device__ __forceinline__ float rounded(float x)
+    {
+        return __half2float(__float2half_rn(x));
+    }
     static __device__ __forceinline__ float half(uint32_t word, int n)
     {
         return __half2float(__ushort_as_half((unsigned short)(word >> (16 * n))));

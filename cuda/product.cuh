@@ -4,30 +4,32 @@
 
 #include "gemm.cuh"
 
-/* The batch axes of y, and where a's and b's matrices lie along them. */
-static inline ti_product ti_matmul_of(const ti_work *w)
+/* The batch axes of p: those of y, and where the matrices of a and b lie along them. */
+static inline void ti_matmul_batch(ti_product *p, const ti_meta *y, const ti_meta *a,
+                                   const ti_meta *b)
 {
-    const ti_view *in[] = {&w->out[0], &w->in[0], &w->in[1]};
-    const tern_shape &y = w->out[0].m.shape, &a = w->in[0].m.shape;
-    ti_product p = ti_product_of(1, y.dim[y.rank - 2], y.dim[y.rank - 1], a.dim[a.rank - 1]);
-    tern_shape batch = y;
-    int64_t n = 1;
+    const ti_meta *of[] = {y, a, b};
+    tern_shape batch = y->shape;
 
     batch.rank -= 2;
-    for (int i = 0; i < batch.rank; i++) n *= batch.dim[i];
-    p = ti_product_of(n, p.M, p.N, p.K);
-    memset(&p.batch, 0, sizeof p.batch);
-    p.batch.rank = batch.rank;
-    p.batch.n = 4;
-    memcpy(p.batch.dim, batch.dim, sizeof batch.dim);
+    memset(&p->batch, 0, sizeof p->batch);
+    p->batch.rank = batch.rank;
+    p->batch.n = 4;
+    memcpy(p->batch.dim, batch.dim, sizeof batch.dim);
     for (int k = 0; k < 3; k++) {
-        ti_meta m = in[k]->m;
+        ti_meta m = *of[k];
 
         m.shape.rank -= 2;
-        ti_nest_operand(&p.batch, k, &m, batch);
+        ti_nest_operand(&p->batch, k, &m, batch);
     }
-    ti_nest_simplify(&p.batch, false);
-    return p;
+    ti_nest_simplify(&p->batch, false);
+}
+static inline int64_t ti_matmul_count(const tern_shape &y)
+{
+    int64_t n = 1;
+
+    for (int i = 0; i < y.rank - 2; i++) n *= y.dim[i];
+    return n;
 }
 
 #endif

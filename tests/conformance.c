@@ -20,6 +20,7 @@ typedef struct {
     tern_type type;
     bool strided;
     tern_math_t math;
+    const char *by; /* NULL, or how the names of the rows begin that must take the calls */
     long n_compared;
     double worst; /* share of a bound */
     char worst_name[120];
@@ -111,6 +112,8 @@ static void one_sample(const ti_op *op, const ti_sample *s, void *user)
     cr_assert(!ti_apply(r->dev, op, s->opts, s->n_in, in, all, out), "%s on %s: %s", name,
               tern_device(r->dev), tern_error_text(r->dev));
     const ti_choice *how = choice_of(r, op, opts, s->n_in, in, all);
+    cr_expect(!r->by || strncmp(how->row->impl, r->by, strlen(r->by)) == 0, "%s by %s", name,
+              how->row->impl);
     for (int i = 0; i < op->n_out; i++) {
         if (op->out[i].kind == TI_HINT || !out64[i]) continue;
         double *want = tc_doubles(r->ref, out64[i]), *got = tc_doubles(r->dev, out[i]);
@@ -146,10 +149,12 @@ static void conform_in(const char *device, tern_math_t math)
     run r = {.ref = tc_open("ref"), .dev = tc_open(device), .type = TERN_F32, .math = math};
 
     cr_assert(tern_math_set(r.dev, math) == TERN_OK);
+    if (strcmp(device, "simt") == 0) tc_shuffle(r.dev);
     tc_each_sample(one_sample, &r);
     cr_log_info("%s in %s: %ld values, worst %.2f of its bound: %s", device, tern_math_name(math),
                 r.n_compared, r.worst, r.worst_name);
     cr_expect(r.n_compared > 1000);
+    if (strcmp(device, "simt") == 0) tc_clean(r.dev, 100000);
     tc_close(r.dev);
     tc_close(r.ref);
 }
@@ -158,6 +163,82 @@ static void conform_in_modes(const char *device)
 {
     for (int math = TERN_MATH_TF32; math <= TERN_MATH_F16; math++)
         conform_in(device, (tern_math_t)math);
+}
+
+/* What takes a product several tiles, large and small ones, and sums of several pieces. */
+#define N(...)                                                                                     \
+    {                                                                                              \
+        TI_SHAPE(__VA_ARGS__), TI_S_NORMAL, 0                                                      \
+    }
+static const struct {
+    const char *op;
+    ti_sample sample;
+} many_tiles[] = {
+    {"matmul", {"large tiles", 2, {N(64, 65, 9), N(64, 9, 66)}, NULL}},
+    {"matmul", {"pieces", 2, {N(70, 603), N(603, 67)}, NULL}},
+    {"matmul", {"one matrix for all, tiles", 2, {N(3, 70, 20), N(20, 67)}, NULL}},
+    {"conv2d",
+     {"groups, tiles",
+      2,
+      {N(2, 20, 9, 11), N(140, 10, 3, 3)},
+      &(tern_conv2d_opts){.stride = {2, 1}, .pad = {1, 1}, .groups = 2}}},
+    {"conv2d_act",
+     {"large tiles",
+      3,
+      {N(1, 3, 82, 100), N(66, 3, 1, 1), N(66)},
+      &(tern_conv2d_act_opts){.act = TERN_TANH}}},
+    {"conv2d_act",
+     {"pieces",
+      3,
+      {N(1, 61, 5, 6), N(5, 61, 3, 3), N(5)},
+      &(tern_conv2d_act_opts){.pad = {1, 1}, .act = TERN_RELU}}},
+    {"conv2d_dx",
+     {"tiles",
+      2,
+      {N(1, 3, 21, 5), N(3, 66, 2, 2)},
+      &(tern_conv2d_opts){.stride = {2, 2}, .shape = {1, 66, 42, 10}}}},
+    {"conv2d_dw",
+     {"large tiles",
+      2,
+      {N(1, 1024, 4, 3), N(1, 66, 2, 1)},
+      &(tern_conv2d_opts){.shape = {66, 1024, 3, 3}}}},
+    {"conv2d_dw",
+     {"pieces",
+      2,
+      {N(2, 7, 20, 20), N(2, 5, 20, 20)},
+      &(tern_conv2d_opts){.pad = {1, 1}, .shape = {5, 7, 3, 3}}}},
+    {"conv2d_act_d",
+     {"relu, y given",
+      5,
+      {N(2, 9, 9, 8), N(70, 9, 3, 3), N(70), N(2, 70, 9, 8), {TI_SHAPE(2, 70, 9, 8), TI_S_AWAY, 0}},
+      &(tern_conv2d_act_opts){.pad = {1, 1}, .act = TERN_RELU}}},
+    {"conv2d_act_d",
+     {"no activation",
+      5,
+      {N(2, 9, 9, 8), N(7, 9, 3, 3), N(7), N(2, 7, 9, 8), {.draw = TI_S_NONE}},
+      &(tern_conv2d_act_opts){.pad = {1, 1}}}},
+};
+#undef N
+
+/* On a GPU by tensor cores: rows of our own, where no library's are before them. */
+static void conform_in_tiles(const char *device)
+{
+    for (int math = TERN_MATH_TF32; math <= TERN_MATH_F16; math++) {
+        setenv("TERN_DISABLE", "cudnn,cublaslt", 1);
+        run r = {.ref = tc_open("ref"), .dev = tc_open(device), .type = TERN_F32};
+
+        r.math = (tern_math_t)math;
+        r.by = strcmp(device, "cpu") == 0 ? NULL : "tensor_";
+        cr_assert(tern_math_set(r.dev, r.math) == TERN_OK);
+        if (strcmp(device, "simt") == 0) tc_shuffle(r.dev);
+        for (size_t i = 0; i < sizeof many_tiles / sizeof *many_tiles; i++)
+            one_sample(ti_op_named(many_tiles[i].op), &many_tiles[i].sample, &r);
+        cr_log_info("%s in %s, many tiles: %ld values, worst %.2f of its bound: %s", device,
+                    tern_math_name(r.math), r.n_compared, r.worst, r.worst_name);
+        if (strcmp(device, "simt") == 0) tc_clean(r.dev, 100000);
+        tc_close(r.dev);
+        tc_close(r.ref);
+    }
 }
 
 /* The same where the device is there. */
@@ -184,6 +265,15 @@ Test(conformance, simt_math)
 Test(conformance, cuda_math)
 {
     if (tc_has("cuda")) conform_in_modes("cuda");
+}
+Test(conformance, cpu_tiles) { conform_in_tiles("cpu"); }
+Test(conformance, simt_tiles)
+{
+    if (tc_has("simt")) conform_in_tiles("simt");
+}
+Test(conformance, cuda_tiles)
+{
+    if (tc_has("cuda")) conform_in_tiles("cuda");
 }
 Test(conformance, cuda_f32) { conform_if("cuda", TERN_F32, false); }
 Test(conformance, cuda_f32_strided) { conform_if("cuda", TERN_F32, true); }
