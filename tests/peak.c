@@ -6,7 +6,8 @@
 #include "step.h"
 #include "tern/tern.h"
 
-static void compare(const tern_model_info *model, int64_t batch)
+/* share: of what the step takes as it is, that it may take; 0: all. */
+static void compare(const tern_model_info *model, int64_t batch, double share)
 {
     tern_ctx *ctx = tc_open("cpu");
     const tern_model_opts *o = &model->own;
@@ -14,12 +15,19 @@ static void compare(const tern_model_info *model, int64_t batch)
     job j = {.net = tern_model(ctx, model->name, NULL)};
     tern_memory_plan plan;
     tern_memory measured;
+    size_t memory = 0;
     int64_t labels[8] = {0};
 
     j.opt = tern_adam(ctx, j.net, NULL);
     cr_assert(eq(int, tern_plan_memory(ctx, &plan, j.net, j.opt, x), TERN_OK), "%s: %s",
               model->name, tern_error_text(ctx));
+    if (share > 0) {
+        memory = (size_t)(share * (double)plan.needed);
+        cr_assert(eq(int, tern_plan_memory_within(ctx, &plan, j.net, j.opt, x, memory), TERN_OK));
+        if (plan.needed > memory) memory = plan.needed; /* the least that it can do */
+    }
     tern_program *program = tern_record(ctx, train_step, &j);
+    tern_program_limit(program, memory ? plan.train : 0);
     float *pixels = calloc((size_t)tern_count(x), sizeof *pixels);
     tern_tensor *in[] = {tern_from_host(ctx, TERN_F32, pixels, x),
                          tern_from_host(ctx, TERN_I64, labels, (tern_shape){1, {batch}}), NULL};
@@ -36,6 +44,8 @@ static void compare(const tern_model_info *model, int64_t batch)
     tern_memory_stats(ctx, &measured);
     cr_expect(abs((int)((double)plan.train_total * 1e4 / (double)measured.peak) - 10000) <= 100,
               "%s: planned %zu bytes, measured %zu", model->name, plan.train_total, measured.peak);
+    cr_expect(memory == 0 || measured.peak <= memory, "%s: measured %zu, limit %zu", model->name,
+              measured.peak, memory);
     tc_close(ctx);
 }
 
@@ -44,6 +54,13 @@ Test(peak, planned_is_measured)
     tern_model_info model;
     int n = 0;
 
-    for (; tern_model_at(n, &model); n++) compare(&model, 4);
+    for (; tern_model_at(n, &model); n++) compare(&model, 4, 0);
     cr_expect(n >= 6, "%d models", n);
+}
+
+Test(peak, of_steps_within_a_limit)
+{
+    tern_model_info model;
+
+    for (int n = 0; tern_model_at(n, &model); n++) compare(&model, 4, 0.85);
 }

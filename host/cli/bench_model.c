@@ -10,6 +10,7 @@
 
 #include "cli/bench.h"
 #include "cli/json.h"
+#include "cli/memory.h"
 #include "cli/out.h"
 #include "cli/session.h"
 #include "cli/table.h"
@@ -33,6 +34,7 @@ typedef struct {
     tern_tensor *images, *labels[N_LABELS];
     int turn;
     size_t arena, planned; /* bytes: of the step's arena; of all that training needs */
+    int again;             /* calls that run twice for --memory */
     tern_memory memory;
     layer part[LAYERS];
     int n_part;
@@ -95,22 +97,29 @@ static bool steps(void *user, int64_t times)
     return tern_error(b->ctx) == TERN_OK;
 }
 
-static tern_status plan(timed *b)
+/* The step as a program, which keeps within --memory. EXIT_DONE, or a status after a message. */
+static int plan(timed *b)
 {
     const tern_shape shapes[] = {b->x, b->y};
+    const memory_job m = memory_of(b->c, b->ctx, b->net, b->opt, b->x);
     tern_memory_plan p;
+    int status = EXIT_DONE;
 
-    if (tern_plan_memory(b->ctx, &p, b->net, b->opt, b->x) != TERN_OK) return tern_error(b->ctx);
+    if (m.asked) status = memory_plan(&m, &p);
+    else (void)!tern_plan_memory(b->ctx, &p, b->net, b->opt, b->x);
+    if (status != EXIT_DONE) return status;
     b->planned = p.train_total;
     tern_memory_peak_reset(b->ctx);
-    if (make_inputs(b) != TERN_OK) return tern_error(b->ctx);
+    if (make_inputs(b) != TERN_OK) return session_failed(b->ctx, NULL);
     b->program = tern_record(b->ctx, step, b);
+    if (m.asked) tern_program_limit(b->program, m.asked - (p.needed - p.train));
     tern_mode(b->ctx, TERN_TRAIN);
     if (!tern_eager(b->ctx) && tern_program_plan(b->ctx, b->program, 2, shapes,
                                                  (tern_type[]){TERN_F32, TERN_I64}) != TERN_OK)
-        return tern_error(b->ctx);
+        return session_failed(b->ctx, NULL);
     b->arena = tern_program_peak(b->program);
-    return tern_error(b->ctx);
+    b->again = tern_program_again(b->program);
+    return EXIT_DONE;
 }
 
 /* ---- Layer by layer -------------------------------------------------------------------------- */
@@ -216,6 +225,7 @@ static void keys(json *j, const timed *b, const bench_row *row)
     json_int(j, "warmup", cli_int(b->c, "warm-up"));
     json_int(j, "arena_bytes", (int64_t)b->arena);
     json_int(j, "planned_bytes", (int64_t)b->planned);
+    json_int(j, "calls_again", b->again);
     json_int(j, "pool_peak_bytes", (int64_t)b->memory.peak);
     json_int(j, "peak_rss_bytes", peak_rss_bytes());
     json_real(j, "img_per_s", 1e9 * (double)b->batch / t->median);
@@ -315,6 +325,7 @@ static tern_module *image_net(timed *b, const char *model, int *status)
 
 static int one(bench *to, const char *name, int64_t batch, int threads)
 {
+    const char *limit = cli_text(to->c, "memory");
     timed *b = cli_alloc(sizeof *b);
     bench_row *row;
     int status = EXIT_FAILED;
@@ -338,11 +349,12 @@ static int one(bench *to, const char *name, int64_t batch, int threads)
         row->direction = "step";
         row->batch = batch;
         row->threads = threads;
-        row->repro = cli_format("tern bench model %s --batch %lld --threads %d", name,
-                                (long long)batch, threads);
+        row->repro =
+            cli_format("tern bench model %s --batch %lld --threads %d%s%s", name, (long long)batch,
+                       threads, limit ? " --memory " : "", limit ? limit : "");
         b->opt = tern_adam(b->ctx, b->net, NULL);
-        status = b->opt && plan(b) == TERN_OK && measure(to, b, row) ? EXIT_DONE
-                                                                     : session_failed(b->ctx, NULL);
+        status = plan(b);
+        if (status == EXIT_DONE && !measure(to, b, row)) status = session_failed(b->ctx, NULL);
     }
     tern_drop(b->images);
     for (int i = 0; i < N_LABELS; i++) tern_drop(b->labels[i]);

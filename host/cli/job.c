@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli/json.h"
+#include "cli/memory.h"
 #include "cli/out.h"
 #include "cli/session.h"
 #include "cli/signals.h"
@@ -55,78 +56,31 @@ static tern_shape batch_shape(const job *j, int64_t batch)
     return x;
 }
 
-/* What such a plan may take: the cap on the pool, or else the machine's free memory and what the
- * pool has of it already. */
-static double memory_for_plan(const job *j)
-{
-    tern_memory now;
-    double total, free_bytes;
-
-    tern_memory_stats(j->ctx, &now);
-    if (now.cap) return (double)now.cap;
-    free_bytes = memory_available(&total);
-    return total > 0 ? free_bytes + (double)now.live : HUGE_VAL;
-}
-
-static bool fits(job *j, int64_t batch, double room)
-{
-    tern_memory_plan plan;
-
-    return batch > 0 &&
-           tern_plan_memory(j->ctx, &plan, j->net, j->opt, batch_shape(j, batch)) == TERN_OK &&
-           (double)plan.train_total <= room;
-}
-
-/* The largest batch that fits, within 1 part in 16; 0: none. */
-static int64_t largest_batch(job *j, int64_t too_large, double room)
-{
-    int64_t low = 0, high = too_large;
-
-    while (high - low > 1 && (low == 0 || (high - low) * 16 > low)) {
-        const int64_t middle = low + (high - low) / 2;
-
-        if (fits(j, middle, room)) low = middle;
-        else high = middle;
-        if (tern_error(j->ctx) != TERN_OK) return low;
-    }
-    return low;
-}
-
-static int too_much(job *j, const tern_memory_plan *p, int64_t batch, double room)
-{
-    const int64_t best = largest_batch(j, batch, room);
-
-    error("this plan needs %s on %s, %s is free", mebibytes((double)p->train_total),
-          tern_device(j->ctx), mebibytes(room));
-    hint("weights %s, gradients %s, optimizer %s, activations and workspace %s   (batch %lld)",
-         mebibytes((double)(p->weights + p->buffers)), mebibytes((double)p->gradients),
-         mebibytes((double)p->optimizer), mebibytes((double)(p->train - p->gradients)),
-         (long long)batch);
-    if (best > 0)
-        hint("largest batch that fits now: about %lld.  Try --batch %lld", (long long)best,
-             (long long)best);
-    else hint("no batch fits: not even --batch 1");
-    tern_error_clear(j->ctx);
-    return EXIT_FAILED;
-}
-
 /* Tells the plan, and refuses one that cannot be carried out. */
-static int plan_memory(job *j, int64_t batch)
+static int plan_memory(cli *c, job *j)
 {
-    const double room = memory_for_plan(j);
+    const memory_job m = memory_of(c, j->ctx, j->net, j->opt, batch_shape(j, cli_int(c, "batch")));
     tern_memory_plan plan;
+    const int status = memory_plan(&m, &plan);
 
-    if (tern_plan_memory(j->ctx, &plan, j->net, j->opt, batch_shape(j, batch)) != TERN_OK)
-        return session_failed(j->ctx, NULL);
-    if ((double)plan.train_total > room) return too_much(j, &plan, batch, room);
-    if (!pretty()) return EXIT_DONE;
+    if (status != EXIT_DONE || !pretty()) return status;
     say("memory at batch %lld: weights %s + gradients %s + optimizer %s\n"
         "                     + activations and workspace %s + images %s = %s\n",
-        (long long)batch, mebibytes((double)(plan.weights + plan.buffers)),
+        (long long)m.x.dim[0], mebibytes((double)(plan.weights + plan.buffers)),
         mebibytes((double)plan.gradients), mebibytes((double)plan.optimizer),
         mebibytes((double)(plan.train - plan.gradients)), mebibytes((double)plan.inputs),
         mebibytes((double)plan.train_total));
+    if (plan.again)
+        say("                     %d calls of a step run twice, to keep within --memory %s\n",
+            plan.again, cli_text(c, "memory"));
     return EXIT_DONE;
+}
+
+int job_batch(cli *c, job *j)
+{
+    memory_job m = memory_of(c, j->ctx, j->net, j->opt, batch_shape(j, 1));
+
+    return memory_batch(c, &m, tern_data_count(j->train));
 }
 
 int job_start(cli *c, job *j, int64_t steps)
@@ -150,7 +104,7 @@ int job_start(cli *c, job *j, int64_t steps)
             tern_data_classes(j->train), cli_text(c, "model"), (long long)tern_module_size(j->net),
             (long long)steps, tern_data_synthetic(j->train) ? " synthetic=1" : "");
     }
-    return plan_memory(j, cli_int(c, "batch"));
+    return plan_memory(c, j);
 }
 
 /* ---- documents ------------------------------------------------------------------------------- */

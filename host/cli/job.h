@@ -19,6 +19,7 @@ typedef struct {
 } job;
 
 void job_header(cli *c, job *j); /* version, device, seed, run */
+int job_batch(cli *c, job *j);   /* settles --batch auto */
 /* Data, layers, memory; a plan that does not fit is refused. */
 int job_start(cli *c, job *j, int64_t steps);
 tern_status job_environment(cli *c, job *j); /* env.json */

@@ -29,8 +29,10 @@ const option option_table[] = {
     {"epochs", 0, O_INT, V_TRAIN, true, 1, 1e9, "N", NULL, "passes over the training data"},
     {"steps", 0, O_INT, V_TRAIN | V_COMPARE, true, 1, 9e15, "N", NULL,
      "end after N steps in all, resumes counted"},
-    {"batch", 'b', O_INT, V_TRAIN | V_SUMMARY | V_BENCH | V_EVAL | V_COMPARE, true, 1, 1 << 20, "N",
-     NULL, "images in a step"},
+    {"batch", 'b', O_COUNT, V_TRAIN | V_SUMMARY | V_BENCH | V_EVAL | V_COMPARE, true, 1, 1 << 20,
+     "N|auto", NULL, "images in a step; of train and summary auto: as many as fit the memory"},
+    {"memory", 0, O_SIZE, V_TRAIN | V_SUMMARY | V_BENCH, true, 1, 1e15, "SIZE", NULL,
+     "the most that training may take, as 512MiB or 4GiB: steps are changed to fit"},
     {"optimizer", 0, O_CHOICE, V_TRAIN | V_SUMMARY | V_COMPARE, true, 0, 0, "adam|adamw|sgd",
      "adam", "update rule"},
     {"lr", 0, O_REAL, V_TRAIN | V_COMPARE, true, 0, 1e300, "X", NULL, "learning rate"},
@@ -173,6 +175,13 @@ double cli_real(const cli *c, const char *name)
     return text ? strtod(text, NULL) : 0;
 }
 
+double cli_size(const cli *c, const char *name)
+{
+    const char *text = cli_text(c, name);
+
+    return text ? size_parse(text) : 0;
+}
+
 void cli_default(cli *c, const char *name, const char *value)
 {
     setting *s = &c->set[option_named(name)];
@@ -270,13 +279,15 @@ static bool among(const char *choices, const char *word)
     return false;
 }
 
-/* What is wrong with a value, or NULL. */
-static char *wrong(const option *o, const char *text)
+/* What is wrong with a value of a verb's option, or NULL. */
+static char *wrong(const cli *c, const option *o, const char *text)
 {
+    const bool plans = c->verb && (c->verb->bit & (V_TRAIN | V_SUMMARY));
     char *end;
 
     errno = 0;
-    if (o->kind == O_INT) {
+    if (o->kind == O_COUNT && plans && strcmp(text, "auto") == 0) return NULL;
+    if (o->kind == O_INT || o->kind == O_COUNT) {
         const long long n = strtoll(text, &end, 10);
         if (end == text || *end || errno || *text == ' ')
             return cli_format("\"%s\" is not a whole number", text);
@@ -288,6 +299,10 @@ static char *wrong(const option *o, const char *text)
             return cli_format("\"%s\" is not a number", text);
         if (x < o->least || x > o->most)
             return cli_format("%g is not within %g and %g", x, o->least, o->most);
+    } else if (o->kind == O_SIZE) {
+        const double bytes = size_parse(text);
+        if (!(bytes >= o->least && bytes <= o->most))
+            return cli_format("\"%s\" is no size, as 1000000, 512MiB or 4GiB", text);
     } else if (o->kind == O_CHOICE) {
         if (!*text || !among(o->value, text))
             return cli_format("\"%s\" is none of %s", text, o->value);
@@ -317,9 +332,10 @@ static char *wrong_list(const option *o, const char *text)
 static bool put(cli *c, int i, const char *value, const char *origin)
 {
     const option *o = &option_table[i];
-    const bool list = o->kind == O_INT && c->verb && c->verb->bit == V_BENCH &&
-                      (strchr(value, ',') || strstr(value, ".."));
-    char *why = list ? wrong_list(o, value) : wrong(o, value);
+    const bool number = o->kind == O_INT || o->kind == O_COUNT;
+    const bool list =
+        number && c->verb && c->verb->bit == V_BENCH && (strchr(value, ',') || strstr(value, ".."));
+    char *why = list ? wrong_list(o, value) : wrong(c, o, value);
 
     if (why) {
         usage_error(c, "%s: %s", origin, why);

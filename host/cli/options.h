@@ -24,7 +24,16 @@ enum {
     V_ALL = 1023
 };
 
-typedef enum { O_FLAG, O_INT, O_REAL, O_TEXT, O_CHOICE, O_LIST } option_kind;
+typedef enum {
+    O_FLAG,
+    O_INT,
+    O_COUNT, /* a whole number or "auto" */
+    O_REAL,
+    O_SIZE, /* bytes: "4GiB" */
+    O_TEXT,
+    O_CHOICE,
+    O_LIST
+} option_kind;
 typedef struct {
     const char *name;
     char letter; /* 0: none */
@@ -78,6 +87,7 @@ bool cli_given(const cli *c, const char *name);
 bool cli_flag(const cli *c, const char *name);
 int64_t cli_int(const cli *c, const char *name);
 double cli_real(const cli *c, const char *name);
+double cli_size(const cli *c, const char *name); /* in bytes; 0: there is none */
 /* Built-in values of this call only, for what depends on other options. */
 void cli_default(cli *c, const char *name, const char *value);
 /* A verb's own value, whatever was given. */

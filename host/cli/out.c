@@ -16,6 +16,7 @@
 
 out_state out;
 static FILE *log_file;
+static int why_lost;    /* errno of the first result that could not be written */
 static bool line_drawn; /* a redrawn line stands at the cursor */
 
 static bool wants_color(const char *how, bool tty)
@@ -63,7 +64,7 @@ void result(const char *format, ...)
 
     redraw("");
     va_start(args, format);
-    vprintf(format, args);
+    if (vprintf(format, args) < 0 && !why_lost) why_lost = errno;
     va_end(args);
 }
 
@@ -184,11 +185,11 @@ int out_finish(int status)
     redraw("");
     errno = 0;
     lost = fflush(stdout) != 0 || ferror(stdout) || fclose(stdout) != 0;
-    if (lost) {
-        error("standard output could not be written%s%s", errno ? ": " : "",
-              errno ? strerror(errno) : "");
-        if (status == EXIT_DONE) status = EXIT_FAILED;
-    }
+    if (!why_lost) why_lost = errno;
+    if (lost && why_lost != EPIPE) /* a reader that left, as `head` does, has what it wanted */
+        error("standard output could not be written%s%s", why_lost ? ": " : "",
+              why_lost ? strerror(why_lost) : "");
+    if (lost && status == EXIT_DONE) status = EXIT_FAILED;
     if (log_file) {
         errno = 0;
         if (fclose(log_file) != 0) {

@@ -62,6 +62,8 @@ char *cli_keep(char *text);
 
 /* "55,000"; the texts rotate through eight buffers. */
 const char *thousands(int64_t n);
+/* "4GiB", "512M", "2GB" (1000s), "1000000" as bytes; NaN: it is no size. */
+double size_parse(const char *text);
 const char *mebibytes(double bytes); /* "104.2 MiB", "1.91 GiB" */
 /* "18 s", "3 min 5 s", "2 h 4 min" */
 const char *duration(double seconds);

@@ -5,10 +5,13 @@
 #include <unistd.h>
 
 #include "cli/json.h"
+#include "cli/memory.h"
 #include "cli/out.h"
 #include "cli/session.h"
 #include "cli/summary.h"
 #include "cli/verbs.h"
+
+enum { MOST = 1 << 20 }; /* images in a batch, for --batch auto */
 
 static void shape_of(json *js, const char *key, tern_shape s)
 {
@@ -17,10 +20,10 @@ static void shape_of(json *js, const char *key, tern_shape s)
     json_close(js, ']');
 }
 
-static void plan_of(json *js, const tern_memory_plan *p, int64_t batch)
+static void plan_of(json *js, const tern_memory_plan *p, const memory_job *m)
 {
     json_open(js, "memory", '{');
-    json_int(js, "batch", batch);
+    json_int(js, "batch", m->x.dim[0]);
     json_int(js, "weights", (int64_t)p->weights);
     json_int(js, "buffers", (int64_t)p->buffers);
     json_int(js, "gradients", (int64_t)p->gradients);
@@ -30,11 +33,15 @@ static void plan_of(json *js, const tern_memory_plan *p, int64_t batch)
     json_int(js, "infer_arena", (int64_t)p->infer);
     json_int(js, "train_total", (int64_t)p->train_total);
     json_int(js, "infer_total", (int64_t)p->infer_total);
+    json_int(js, "needed", (int64_t)p->needed);
+    json_int(js, "calls_again", p->again);
+    if (m->asked) json_int(js, "allowed", (int64_t)m->asked);
+    else json_null(js, "allowed");
     json_close(js, '}');
 }
 
 static void document(const char *model, const tern_summary_table *t, const tern_memory_plan *p,
-                     int64_t batch)
+                     const memory_job *m)
 {
     json js = {0};
     char *text;
@@ -59,7 +66,7 @@ static void document(const char *model, const tern_summary_table *t, const tern_
         json_close(&js, '}');
     }
     json_close(&js, ']');
-    plan_of(&js, p, batch);
+    plan_of(&js, p, m);
     json_close(&js, '}');
     text = json_take(&js);
     result("%s", text);
@@ -76,11 +83,16 @@ static void plan_text(const char *what, double weights, double gradients, double
            mebibytes(inputs), mebibytes(total));
 }
 
-static void training_text(const tern_memory_plan *p, int64_t batch)
+static void training_text(const tern_memory_plan *p, const memory_job *m)
 {
+    const int64_t batch = m->x.dim[0];
+
     plan_text("training ", (double)(p->weights + p->buffers), (double)p->gradients,
               (double)p->optimizer, (double)(p->train - p->gradients), (double)p->inputs,
               (double)p->train_total, batch);
+    if (p->again)
+        result("%d calls of a step run twice, to keep within %s\n", p->again,
+               mebibytes((double)m->asked));
 }
 
 static tern_optim *optimizer(const cli *c, tern_ctx *ctx, tern_module *net)
@@ -92,43 +104,53 @@ static tern_optim *optimizer(const cli *c, tern_ctx *ctx, tern_module *net)
     return strcmp(kind, "adamw") == 0 ? tern_adamw(ctx, net, NULL) : tern_adam(ctx, net, NULL);
 }
 
+/* The program of the planned step, as --program and --plot want it. */
+static int draw(cli *c, const char *model, const memory_job *m, const tern_memory_plan *plan)
+{
+    const char *form = cli_text(c, "program");
+    const size_t arena = m->asked ? m->asked - (plan->needed - plan->train) : 0;
+    tern_program *program = tern_plan_step(m->ctx, m->net, m->opt, m->x, arena);
+
+    if (!program || !summary_program(c, m->ctx, program, model, m->x.dim[0]))
+        return tern_error(m->ctx) == TERN_OK ? EXIT_FAILED : session_failed(m->ctx, NULL);
+    if (form && strcmp(form, "text") == 0) training_text(plan, m);
+    return EXIT_DONE;
+}
+
 static int summarise(cli *c, tern_ctx *ctx)
 {
     const char *model = cli_text(c, "model");
-    const int64_t batch = cli_given(c, "batch") ? cli_int(c, "batch") : 64;
     tern_model_opts how, got;
     tern_memory_plan plan;
     const tern_summary_table *table;
+    memory_job m;
     tern_module *net;
     tern_optim *opt;
-    tern_shape x;
     int status;
+
+    cli_default(c, "batch", "64");
 
     if (!net_size(c, &how)) return EXIT_USAGE;
     net = net_open(ctx, model, &how, &got, &status);
     if (!net) return status;
-    x = (tern_shape){4, {batch, got.channels, got.height, got.width}};
-    table = tern_summary_rows(ctx, net, x);
-    opt = table ? optimizer(c, ctx, net) : NULL;
-    if (!opt || tern_plan_memory(ctx, &plan, net, opt, x) != TERN_OK)
-        return session_failed(ctx, NULL);
-    if (cli_given(c, "program") || cli_given(c, "plot")) {
-        const summary_step step = {model, net, opt, x, table->out};
-        if (!summary_program(c, ctx, &step))
-            return tern_error(ctx) == TERN_OK ? EXIT_FAILED : session_failed(ctx, NULL);
-        const char *form = cli_text(c, "program");
-        if (!form || strcmp(form, "text") != 0) return EXIT_DONE;
-        training_text(&plan, batch);
-        return EXIT_DONE;
-    }
+    opt = optimizer(c, ctx, net);
+    m = memory_of(c, ctx, net, opt, (tern_shape){4, {1, got.channels, got.height, got.width}});
+    if (!opt) return session_failed(ctx, NULL);
+    if ((status = memory_batch(c, &m, MOST)) != EXIT_DONE) return status;
+    table = tern_summary_rows(ctx, net, m.x);
+    if (m.asked) status = memory_plan(&m, &plan);
+    else if (tern_plan_memory(ctx, &plan, net, opt, m.x) != TERN_OK)
+        status = session_failed(ctx, NULL);
+    if (status != EXIT_DONE) return status;
+    if (cli_given(c, "program") || cli_given(c, "plot")) return draw(c, model, &m, &plan);
     if (out.json) {
-        document(model, table, &plan, batch);
+        document(model, table, &plan, &m);
         return EXIT_DONE;
     }
-    result("%s", tern_summary(ctx, net, x));
-    training_text(&plan, batch);
+    result("%s", tern_summary(ctx, net, m.x));
+    training_text(&plan, &m);
     plan_text("inference", (double)(plan.weights + plan.buffers), 0, 0, (double)plan.infer,
-              (double)plan.inputs, (double)plan.infer_total, batch);
+              (double)plan.inputs, (double)plan.infer_total, m.x.dim[0]);
     return EXIT_DONE;
 }
 

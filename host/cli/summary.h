@@ -5,15 +5,8 @@
 #include "cli/options.h"
 #include "tern/tern.h"
 
-typedef struct {
-    const char *model;
-    tern_module *net;
-    tern_optim *opt;
-    tern_shape x, out;
-} summary_step;
-
 /* summary_program.c: as --program and --plot want it; false: that was said, or is in ctx. */
-bool summary_program(cli *c, tern_ctx *ctx, const summary_step *s);
+bool summary_program(cli *c, tern_ctx *ctx, tern_program *p, const char *model, int64_t batch);
 /* program_plot.c: calls with their arcs, lifetimes below; path NULL: SVG to stdout. */
 bool program_plot(const tern_program *p, const char *model, int64_t batch, const char *path);
 

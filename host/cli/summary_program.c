@@ -8,21 +8,6 @@
 #include "cli/out.h"
 #include "cli/summary.h"
 
-typedef struct {
-    tern_module *net;
-    tern_optim *opt;
-} job;
-
-static tern_status step(tern_ctx *ctx, tern_tensor **loss, tern_tensor **in, void *user)
-{
-    const job *j = user;
-    tern_tensor *y = tern_forward(ctx, j->net, in[0]);
-
-    loss[0] = in[1] ? tern_cross_entropy(ctx, y, in[1], NULL, NULL) : tern_sum(ctx, y, NULL);
-    if (tern_backward(ctx, loss[0], j->net)) return tern_error(ctx);
-    return tern_optim_step(ctx, j->opt);
-}
-
 /* ---- Text ---- */
 
 static void numbered(const char *text)
@@ -119,23 +104,15 @@ static void dot(const tern_program *p, const char *model)
 
 /* ---- The verb ---- */
 
-bool summary_program(cli *c, tern_ctx *ctx, const summary_step *s)
+bool summary_program(cli *c, tern_ctx *ctx, tern_program *p, const char *model, int64_t batch)
 {
-    const bool labels = s->out.rank == 2 && s->out.dim[0] == s->x.dim[0];
-    const tern_shape shapes[2] = {s->x, {1, {s->x.dim[0]}}};
-    const tern_type types[2] = {TERN_F32, TERN_I64};
     const char *form = cli_text(c, "program"), *plot = cli_text(c, "plot");
-    job j = {s->net, s->opt};
-    tern_program *p = tern_record(ctx, step, &j);
-
-    tern_mode(ctx, TERN_TRAIN);
-    if (!p || tern_program_plan(ctx, p, labels ? 2 : 1, shapes, types) != TERN_OK) return false;
     const bool svg = form && strcmp(form, "svg") == 0;
-    if (plot && !program_plot(p, s->model, s->x.dim[0], plot)) return false;
-    if (svg && !program_plot(p, s->model, s->x.dim[0], NULL)) return false;
-    if (form && strcmp(form, "dot") == 0) dot(p, s->model);
+    if (plot && !program_plot(p, model, batch, plot)) return false;
+    if (svg && !program_plot(p, model, batch, NULL)) return false;
+    if (form && strcmp(form, "dot") == 0) dot(p, model);
     if (!form || strcmp(form, "text") != 0) return true;
-    result("%s, a training step at batch %lld: arena %zu bytes\n", s->model, (long long)s->x.dim[0],
+    result("%s, a training step at batch %lld: arena %zu bytes\n", model, (long long)batch,
            tern_program_peak(p));
     numbered(tern_program_text(ctx, p));
     fusions(p);

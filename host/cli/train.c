@@ -163,11 +163,15 @@ static bool rename_new(const char *from, const char *to)
 
 static void remove_new(const char *folder)
 {
-    char *config = cli_format("%s/config.cfg", folder);
+    static const char *const files[] = {"config.cfg", "env.json"};
 
-    (void)!unlink(config);
+    for (int i = 0; i < 2; i++) {
+        char *path = cli_format("%s/%s", folder, files[i]);
+
+        (void)!unlink(path);
+        free(path);
+    }
     (void)!rmdir(folder);
-    free(config);
 }
 
 /* NAME, or else NAME-2 and so on, for the folder `made`. NULL after a message. */
@@ -261,6 +265,16 @@ static int open_net(cli *c, job *j, const tern_model_opts *size)
     return j->opt ? EXIT_DONE : session_failed(j->ctx, NULL);
 }
 
+/* --batch auto becomes a number, which the run's config.cfg keeps: a resume takes the same. */
+static int settle_batch(cli *c, job *j)
+{
+    const bool open = strcmp(cli_text(c, "batch"), "auto") == 0;
+    const int status = job_batch(c, j);
+
+    if (status != EXIT_DONE || !open) return status;
+    return write_config(c, j, j->folder) == TERN_OK ? EXIT_DONE : session_failed(j->ctx, NULL);
+}
+
 /* What the schedule spans. --steps beside --epochs ends the run earlier, and changes no step. */
 static int64_t planned_steps(cli *c, const job *j)
 {
@@ -296,6 +310,7 @@ static int fit(cli *c, job *j)
                          .resume = j->resumed,
                          .save_every = cli_int(c, "save-every"),
                          .log_every = cli_int(c, "log-every"),
+                         .memory = (size_t)cli_size(c, "memory"),
                          .allow_nonfinite = cli_flag(c, "allow-nonfinite"),
                          .metadata = meta,
                          .on_epoch = progress_epoch,
@@ -349,7 +364,8 @@ static int run(cli *c, job *j)
     if (!net_size(c, &size)) return EXIT_USAGE;
     if ((status = prepare(c, j)) != EXIT_DONE) return status;
     if ((status = open_data(c, j, &size)) == EXIT_DONE &&
-        (status = open_net(c, j, &size)) == EXIT_DONE) {
+        (status = open_net(c, j, &size)) == EXIT_DONE &&
+        (status = settle_batch(c, j)) == EXIT_DONE) {
         if (j->fresh && job_environment(c, j) != TERN_OK) status = session_failed(j->ctx, NULL);
         else status = fit(c, j);
     }

@@ -162,6 +162,11 @@ static void log_remarks(tern_ctx *ctx)
         ti_log(ctx, "info", "%s", text);
 }
 
+static size_t scratch_of(const ti_row *row, const ti_work *w)
+{
+    return (row->scratch ? row->scratch(w) : 0) + (row->body ? ref_scratch(w) : 0);
+}
+
 /* The cheapest row that neither refuses nor fails to prepare. */
 static tern_status choose_row(tern_ctx *ctx, const ti_call *c, ti_work *w, ti_view *in,
                               chosen *best)
@@ -199,16 +204,20 @@ static tern_status choose_row(tern_ctx *ctx, const ti_call *c, ti_work *w, ti_vi
                            ctx->device_name, why);
         best->packs = lay(best->row, c, in);
         log_remarks(ctx);
-        if (!best->row->prepare) break;
-        if (!(best->plan = ti_alloc(ctx, best->row->plan_bytes))) return ctx->error;
-        const char *text = best->row->prepare(w, best->plan);
+        if (best->row->prepare && !(best->plan = ti_alloc(ctx, best->row->plan_bytes)))
+            return ctx->error;
+        const char *text = best->row->prepare ? best->row->prepare(w, best->plan) : NULL;
         log_remarks(ctx);
+        w->plan = best->plan;
+        if (!text) best->scratch = scratch_of(best->row, w);
+        if (!text && c->scratch_below && best->scratch >= c->scratch_below)
+            text = "takes more scratch than is left";
         if (!text) break;
         ti_log(ctx, "dispatch", "%s/%s refuses: %s", c->op->name, best->row->impl, text);
         why = text;
         refused |= (uint64_t)1 << i_best;
         ti_free(ctx, best->plan);
-        best->plan = NULL;
+        w->plan = best->plan = NULL;
     }
     if (ti_logs(ctx, "dispatch"))
         ti_log(ctx, "dispatch", "%s/%s takes %s", c->op->name, best->row->impl,
@@ -224,6 +233,7 @@ static int key_words(const ti_call *c, unsigned wanted, int64_t *word)
     /* how much scratch a row takes may depend on the number of threads */
     word[n++] = wanted | (int64_t)c->ctx->n_threads << 8 | (int64_t)c->ctx->math << 20 |
                 (int64_t)c->ctx->no_winograd << 22 | (int64_t)c->n_in << 32;
+    word[n++] = (int64_t)c->scratch_below;
     word[n + (int)(c->op->opts_size / 8)] = 0; /* the last word may be half full */
     memcpy(word + n, c->opts, c->op->opts_size);
     n += (int)((c->op->opts_size + 7) / 8);
@@ -292,9 +302,6 @@ static ti_choice *new_choice(tern_ctx *ctx, ti_call *c, unsigned wanted, const i
                  .fault = &ctx->fault};
     if (!ctx->backend->computes) best.row = &no_row;
     else if (choose_row(ctx, c, &w, in, &best)) goto out;
-    w.plan = best.plan;
-    if (best.row->scratch) best.scratch = best.row->scratch(&w);
-    if (best.row->body) best.scratch += ref_scratch(&w);
     best.chain = best.row->chain ? best.row->chain(&w) : 1;
     if (ctx->n_choices >= CHOICES_MOST) evict(ctx);
     made = ti_alloc(ctx, sizeof *made + (size_t)n * sizeof *word);
@@ -320,7 +327,7 @@ out:
 ti_choice *ti_choose(tern_ctx *ctx, ti_call *c, unsigned wanted)
 {
     int64_t few[KEY_FEW], *word = few;
-    const size_t most = 3 + c->op->opts_size / 8 + (size_t)c->n_in * (1 + 2 * TERN_RANK);
+    const size_t most = 4 + c->op->opts_size / 8 + (size_t)c->n_in * (1 + 2 * TERN_RANK);
     uint64_t hash = 0, weight = 0x9e3779b97f4a7c15u;
     ti_choice *found;
 
@@ -470,6 +477,7 @@ tern_status ti_apply(tern_ctx *ctx, const ti_op *op, const void *opts, int n_in,
     c.n_in = n_in;
     c.in = in;
     c.wants = NULL;
+    c.scratch_below = 0;
     for (int i = 0; i < TI_OUTS; i++) c.out[i] = out[i] = NULL;
     if (!ctx) return TERN_E_ARGUMENT;
     if (ctx->error) return ctx->error;

@@ -73,6 +73,7 @@ typedef struct {
     ti_meta meta[TI_OUTS];     /* for the shape rule to fill */
     const bool *wants;         /* for grad: which inputs need a derivative */
     ti_class numbers;          /* for bound: of the row that is judged */
+    size_t scratch_below;      /* for the choice of a row: it takes less than that; 0: any */
 } ti_call;
 
 /* What the conformance tests draw an input from. */

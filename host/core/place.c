@@ -205,6 +205,7 @@ static void write_through(placing *w)
     for (int i = 0; i < p->n_line; i++) { /* a call runs under the flag if what it makes lies so */
         ti_line *l = &p->line[i];
 
+        l->predicated = false;
         for (int k = 0; k < l->op->n_out && l->op != p->commit; k++) {
             const int v = l->out[k].value;
             if (v < 0 || p->value[v].home == v) continue;

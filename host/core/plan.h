@@ -39,6 +39,7 @@ typedef struct {
     const char *where; /* the scope it was called in */
     bool back;         /* inside a backward walk */
     bool predicated;   /* does not run when skip is set */
+    bool again;        /* runs a second time, to keep within a limit */
     const char *fused; /* the pattern that it replaced, or NULL */
 } ti_line;
 
@@ -55,8 +56,9 @@ struct ti_plan {
     ti_arg out[TERN_STEP_OUT]; /* inputs are values 0 … n_in-1 */
     int skip;                  /* the value that holds the final skip flag */
     bool *granted;             /* per parameter: has a gradient pending when the step ends */
-    size_t arena_bytes;
-    uint64_t age; /* of the arena it was bound to */
+    size_t arena_bytes, limit; /* limit: what the arena may take; 0: as much as it needs */
+    int n_again;               /* lines that run a second time for it */
+    uint64_t age;              /* of the arena it was bound to */
     struct ti_bound *bound;
     ti_view *views;
     double *times; /* NULL, or what the next timed replay writes: n_line + 1 nanoseconds */
@@ -100,6 +102,9 @@ tern_status ti_fuse(ti_plan *p);
 bool ti_same_arg(const ti_arg *a, const ti_arg *b); /* the same elements, or both absent */
 tern_status ti_schedule(ti_plan *p);
 tern_status ti_place(ti_plan *p);
+/* After ti_place: one change that takes memory from the peak, unless there is none. */
+tern_status ti_recompute(ti_plan *p, bool *changed);
+double ti_line_flops(const ti_plan *p, const ti_line *l); /* 0 where the op states none */
 int ti_root_value(const ti_plan *p, int v, size_t *at);
 bool ti_same_line(const ti_line *a, const ti_line *b); /* but for the outputs' numbers */
 

@@ -49,7 +49,7 @@ static double median(const double *all, int times, int width, int i, double *spa
     return (spare[(times - 1) / 2] + spare[times / 2]) / 2;
 }
 
-static double flops_of(const ti_plan *p, const ti_line *l)
+double ti_line_flops(const ti_plan *p, const ti_line *l)
 {
     tern_tensor in[TI_FEW], *at[TI_FEW];
     ti_call c = {.ctx = p->ctx, .op = l->op, .opts = l->opts, .n_in = l->n_in, .in = at};
@@ -69,7 +69,7 @@ static tern_line_time about(const ti_plan *p, const ti_line *l)
                         .kernel = l->how->row->impl,
                         .where = l->where ? l->where : "",
                         .backward = l->back,
-                        .flops = flops_of(p, l)};
+                        .flops = ti_line_flops(p, l)};
 
     for (int i = 0; i < l->n_in; i++)
         if (l->in[i].value >= 0) t.bytes += (double)ti_bytes(&l->in[i].m);

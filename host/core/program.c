@@ -1,154 +1,12 @@
 /*
  * program.c - a step traced once per key, and replayed.
  *
- * Binding turns a plan into an array of {row, work}, which the replay walks without allocation or
- * look-up. A run allocates first, then loads its inputs, runs the lines, copies its results out.
+ * The replay walks the array that bind.c made of a plan, without allocation or look-up. A run
+ * allocates first, then loads its inputs, runs the lines, copies its results out.
  */
 #include <string.h>
 
 #include "core/program.h"
-
-/* ---- Binding ---- */
-
-char *ti_value_data(const ti_plan *p, int v)
-{
-    size_t at;
-    const ti_value *r = &p->value[ti_root_value(p, v, &at)];
-
-    if (r->kind == TI_VARIABLE) return r->var->store->data + at;
-    if (r->kind == TI_CONSTANT) return r->held->data + at;
-    return p->ctx->arena->data + r->at + at;
-}
-
-/* What lies in the arena is dead between runs, so the old one goes before the new one comes. */
-static tern_status grow_arena(tern_ctx *ctx, size_t bytes)
-{
-    if (ctx->arena && bytes <= ctx->arena->bytes) return TERN_OK;
-    ti_pool_free(ctx->pool, ctx->arena);
-    ctx->arena_age++;
-    ctx->arena = ti_take(ctx, bytes, "arena", ctx->device_name, "the arena of a program: ");
-    return ctx->error;
-}
-
-/* The block that line l writes, by a commit or straight through output k; NULL: none. */
-static tern_var *written_by(const ti_plan *p, const ti_line *l, int k)
-{
-    size_t at;
-
-    if (l->out[k].value < 0) return NULL;
-    return p->value[ti_root_value(p, l->out[k].value, &at)].var;
-}
-
-static struct ti_bound *new_bound(ti_plan *p)
-{
-    tern_ctx *ctx = p->ctx;
-    int n_view = 0, n_var = 0;
-
-    for (int i = 0; i < p->n_line; i++) n_view += p->line[i].n_in + TI_OUTS;
-    for (int v = 0; v < p->n_value; v++) n_var += p->value[v].kind == TI_VARIABLE;
-    struct ti_bound *b = ti_alloc(ctx, sizeof *b + (size_t)(p->n_line + 1) * sizeof(ti_bound_line));
-    if (!b) return NULL;
-    b->written = ti_alloc(ctx, (size_t)n_var * sizeof(tern_var *));
-    b->host = b->written ? ti_alloc(ctx, (size_t)n_var * sizeof *b->host) : NULL;
-    if (!p->views && b->host) p->views = ti_alloc(ctx, (size_t)n_view * sizeof *p->views);
-    if (!ctx->error) return b;
-    ti_free(ctx, b->written);
-    ti_free(ctx, b->host);
-    ti_free(ctx, b);
-    return NULL;
-}
-
-/* Which variables the plan writes, and which small ones it reads only. */
-static void sort_variables(const ti_plan *p, struct ti_bound *b)
-{
-    b->host_bytes = 64; /* `tripped` comes first */
-    for (int i = 0; i < p->n_line; i++)
-        for (int k = 0; k < p->line[i].op->n_out; k++) {
-            tern_var *var = written_by(p, &p->line[i], k);
-            int j = 0;
-
-            while (var && j < b->n_written && b->written[j] != var) j++;
-            if (var && j == b->n_written) b->written[b->n_written++] = var;
-        }
-    for (int v = 0; v < p->n_value; v++) {
-        bool written = p->value[v].kind != TI_VARIABLE || p->value[v].bytes > 64;
-
-        for (int j = 0; j < b->n_written; j++) written |= b->written[j] == p->value[v].var;
-        if (written) continue;
-        b->host[b->n_host++] = v;
-        b->host_bytes += 64;
-    }
-}
-
-/* Nothing to do: every output is empty, or each input already lies where the line would copy it. */
-static bool is_idle(const ti_plan *p, const ti_line *l, const ti_work *w)
-{
-    const bool copies = l->op == p->commit || strcmp(l->op->name, "concat") == 0;
-    bool empty = true;
-    char *at = w->out[0].data;
-
-    for (int k = 0; k < l->op->n_out; k++) empty &= w->out[k].count <= 0;
-    if (empty || !copies) return empty;
-    for (int k = 0; k < (l->op == p->commit ? 1 : l->n_in); k++) {
-        if (w->in[k].data != at || !w->in[k].packed || !w->out[0].packed) return false;
-        at += ti_bytes(&w->in[k].m);
-    }
-    return true;
-}
-
-static void bind_line(const ti_plan *p, const ti_line *l, ti_bound_line *b, ti_view *view)
-{
-    tern_ctx *ctx = p->ctx;
-
-    for (int k = 0; k < l->n_in + TI_OUTS; k++) {
-        const ti_arg *a = k < l->n_in ? &l->in[k] : &l->out[k - l->n_in];
-        view[k] =
-            a->value < 0 ? (ti_view){.count = -1} : ti_view_at(&a->m, ti_value_data(p, a->value));
-    }
-    *b = (ti_bound_line){.row = l->how->row};
-    b->work = (ti_work){.op = l->op,
-                        .opts = l->opts,
-                        .plan = l->how->plan,
-                        .n_in = l->n_in,
-                        .in = view,
-                        .out = view + l->n_in,
-                        .device = ctx->device,
-                        .fault = &ctx->fault};
-    b->work.scratch = l->i_scratch < 0 ? ctx->arena->data : ti_value_data(p, l->i_scratch);
-    if (l->predicated) b->work.skip = (const float *)(const void *)ti_value_data(p, p->skip);
-    b->skip = ctx->backend->host_memory ? b->work.skip : NULL;
-    for (int k = 0; k < l->op->n_out; k++) b->writes |= written_by(p, l, k) != NULL;
-}
-
-tern_status ti_bind(ti_plan *p)
-{
-    tern_ctx *ctx = p->ctx;
-    ti_view *view;
-    int n = 0;
-
-    TI_TRY(grow_arena(ctx, p->arena_bytes ? p->arena_bytes : 64));
-    if (p->bound && p->age == ctx->arena_age) return TERN_OK;
-    for (int v = 0; v < p->n_value; v++)
-        if (p->value[v].kind == TI_VARIABLE) TI_TRY(ti_materialise(p->value[v].var));
-    if (!p->bound) {
-        if (!(p->bound = new_bound(p))) return ctx->error;
-        sort_variables(p, p->bound);
-    }
-    view = p->views;
-    ti_graph_drop(p);
-    p->bound->warm = false;
-    for (int i = 0; i < p->n_line; i++) {
-        ti_bound_line *b = &p->bound->line[n];
-
-        bind_line(p, &p->line[i], b, view);
-        b->i_line = i;
-        view += p->line[i].n_in + TI_OUTS;
-        if (!is_idle(p, &p->line[i], &b->work)) n++;
-    }
-    p->bound->line[n].row = NULL;
-    p->age = ctx->arena_age;
-    return TERN_OK;
-}
 
 /* ---- Replay ---- */
 
@@ -265,6 +123,10 @@ static tern_status run_plan(tern_program *prog, ti_plan *p, int n_in, tern_tenso
 {
     tern_ctx *ctx = prog->ctx;
 
+    if (p->limit && p->arena_bytes > p->limit)
+        return ti_fail(ctx, TERN_E_MEMORY,
+                       "program_run: the step's arena takes %zu bytes, its limit is %zu",
+                       p->arena_bytes, p->limit);
     TI_TRY(ti_bind(p));
     for (int i = 0; i < p->bound->n_written; i++) TI_TRY(ti_unshare(p->bound->written[i]));
     TI_TRY(make_results(p, out));
@@ -301,7 +163,7 @@ static int make_key(tern_program *prog, int n_in, const ti_meta *in)
 {
     tern_ctx *ctx = prog->ctx;
     const int n_flag = ti_count_params(ctx), n_flag_word = (n_flag + 7) / 8;
-    const int most = 5 + n_in * (1 + TERN_RANK) + n_flag_word;
+    const int most = 6 + n_in * (1 + TERN_RANK) + n_flag_word;
     int n = 0;
 
     if (most > prog->cap_key) {
@@ -317,6 +179,7 @@ static int make_key(tern_program *prog, int n_in, const ti_meta *in)
     n++;
     key[n++] = n_in;
     key[n++] = n_flag;
+    key[n++] = (int64_t)prog->limit;
     for (int i = 0; i < n_in; i++) {
         const ti_meta *m = &in[i];
 
@@ -564,23 +427,45 @@ tern_program *tern_record(tern_ctx *ctx, tern_step step, void *user)
     return ctx->programs = p;
 }
 
+void tern_program_limit(tern_program *p, size_t bytes)
+{
+    if (p) p->limit = bytes;
+}
+
+static void free_program(tern_program *p)
+{
+    tern_ctx *ctx = p->ctx;
+
+    for (int i = 0; i < TI_KEPT; i++) {
+        drop_kept(p, &p->kept[i]);
+        ti_free(ctx, p->kept[i].in);
+    }
+    for (ti_plan *q = p->plans, *after; q; q = after) {
+        after = q->next;
+        ti_plan_free(q);
+    }
+    ti_free(ctx, p->in);
+    ti_free(ctx, p->meta);
+    ti_free(ctx, p->key);
+    ti_free(ctx, p->text);
+    ti_free(ctx, p);
+}
+
+void tern_program_close(tern_ctx *ctx, tern_program *p)
+{
+    tern_program **at = ctx ? &ctx->programs : NULL;
+
+    while (at && *at && *at != p) at = &(*at)->next;
+    if (!p || !at || !*at) return;
+    *at = p->next;
+    free_program(p);
+}
+
 void ti_programs_close(tern_ctx *ctx)
 {
     for (tern_program *p = ctx->programs, *next; p; p = next) {
         next = p->next;
-        for (int i = 0; i < TI_KEPT; i++) {
-            drop_kept(p, &p->kept[i]);
-            ti_free(ctx, p->kept[i].in);
-        }
-        for (ti_plan *q = p->plans, *after; q; q = after) {
-            after = q->next;
-            ti_plan_free(q);
-        }
-        ti_free(ctx, p->in);
-        ti_free(ctx, p->meta);
-        ti_free(ctx, p->key);
-        ti_free(ctx, p->text);
-        ti_free(ctx, p);
+        free_program(p);
     }
     ctx->programs = NULL;
     if (ctx->pool) ti_pool_free(ctx->pool, ctx->arena);
@@ -588,5 +473,6 @@ void ti_programs_close(tern_ctx *ctx)
 }
 
 size_t tern_program_peak(const tern_program *p) { return p && p->last ? p->last->arena_bytes : 0; }
+int tern_program_again(const tern_program *p) { return p && p->last ? p->last->n_again : 0; }
 int tern_program_traces(const tern_program *p) { return p ? p->n_traces : 0; }
 const ti_plan *ti_last_plan(const tern_program *p) { return p->last; }

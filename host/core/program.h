@@ -44,6 +44,7 @@ struct tern_program {
     tern_program *next;
     tern_step step;
     void *user;
+    size_t limit; /* of the arena of its plans; 0: none */
     int n_out, n_traces, n_plans;
     ti_plan *plans, *last; /* most recently used first */
     ti_kept kept[TI_KEPT]; /* the last run first */
@@ -63,12 +64,14 @@ void ti_line_free(ti_plan *p, ti_line *l);
 tern_status ti_line_init(ti_plan *p, ti_line *l, const ti_op *op, const void *opts, int n_in,
                          ti_choice *how);
 
+/* bind.c */
+tern_status ti_bind(ti_plan *p); /* also: the arena is large enough, variables have bytes */
+char *ti_value_data(const ti_plan *p, int v); /* of a bound plan */
+
 /* program.c */
 ti_plan *ti_plan_for(tern_program *prog, int n_in, const ti_meta *in);
-tern_status ti_bind(ti_plan *p); /* also: the arena is large enough, variables have bytes */
 void ti_load_inputs(const ti_plan *p, tern_tensor *const *in);
-char *ti_value_data(const ti_plan *p, int v); /* of a bound plan */
-ti_meta ti_canonical(const ti_meta *m);       /* the layout of an input's slot */
+ti_meta ti_canonical(const ti_meta *m); /* the layout of an input's slot */
 
 /* graph.c */
 bool ti_graphs(ti_plan *p);             /* whether this run is a graph's launch */

@@ -19,6 +19,7 @@ bool tern_program_line_at(const tern_program *prog, int i, tern_program_line *to
     to->kernel = l->how->row->impl;
     to->where = l->where ? l->where : "";
     to->backward = l->back;
+    to->again = l->again;
     to->commit = l->op == p->commit;
     to->n_in = l->n_in;
     to->n_out = l->op->n_out;

@@ -110,6 +110,7 @@ static void say_line(sink *s, const ti_plan *p, const ti_line *l, bool placed)
     if (l->fused && ti_fused_text(l->fused, opts, sizeof opts) > 0) say(s, ", for %s", opts);
     for (int k = 0; k < l->op->n_out && placed; k++)
         if (l->out[k].value >= 0) say_place(s, p, &l->out[k]);
+    if (l->again) say(s, ", again");
     if (l->predicated) say(s, ", unless skip");
     if (l->where || l->back)
         say(s, ", %s%s", l->where ? l->where : "step", l->back ? " backward" : "");

@@ -270,6 +270,18 @@ static tern_status trace(tern_program *prog, ti_plan *p, const ti_meta *in)
     return ctx->error;
 }
 
+/* Each change is small, and is worth what placing says. */
+static tern_status keep_limit(ti_plan *p)
+{
+    bool changed = true;
+
+    for (int i = 4 * p->n_line; i > 0 && changed && p->limit && p->arena_bytes > p->limit; i--) {
+        TI_TRY(ti_recompute(p, &changed));
+        if (changed) TI_TRY(ti_place(p));
+    }
+    return TERN_OK;
+}
+
 static tern_status passes(ti_plan *p)
 {
     ti_log_plan(p, "traced", false);
@@ -282,6 +294,7 @@ static tern_status passes(ti_plan *p)
     TI_TRY(ti_schedule(p));
     ti_log_plan(p, "scheduled", false);
     TI_TRY(ti_place(p));
+    TI_TRY(keep_limit(p));
     ti_log_plan(p, "placed", true);
     return TERN_OK;
 }
@@ -295,7 +308,11 @@ ti_plan *ti_trace(tern_program *prog, int n_in, const ti_meta *in)
     ti_plan *p = ti_alloc(ctx, sizeof *p);
 
     if (!p) return NULL;
-    *p = (ti_plan){.ctx = ctx, .commit = ti_op_named("commit"), .id = ++ctx->n_plan, .n_in = n_in};
+    *p = (ti_plan){.ctx = ctx,
+                   .commit = ti_op_named("commit"),
+                   .id = ++ctx->n_plan,
+                   .n_in = n_in,
+                   .limit = prog->limit};
     p->granted = ti_alloc(ctx, (size_t)ti_count_params(ctx) + 1);
     tern_frame_begin(ctx);
     if (!ctx->error && !trace(prog, p, in)) passes(p);

@@ -12,19 +12,27 @@ typedef struct {
     double loss;
 } scratch;
 
-static tern_status score_batch(tern_ctx *ctx, tern_score *score, tern_module *net,
-                               const tern_batch *b, scratch *s, const tern_evaluate_opts *o)
+/* out: the sum of the losses, the classes taken. */
+static tern_status step(tern_ctx *ctx, tern_tensor **out, tern_tensor **in, void *user)
 {
-    tern_tensor *y = tern_forward(ctx, net, b->in[0]);
-    tern_tensor *loss = tern_cross_entropy(
-        ctx, y, b->in[1], NULL, &(tern_cross_entropy_opts){.reduction = TERN_REDUCE_SUM});
-    tern_tensor *taken = tern_argmax(ctx, y, &(tern_arg_opts){.has_axis = 1, .axis = 1});
+    tern_tensor *y = tern_forward(ctx, user, in[0]);
 
-    if (!loss || !taken) return tern_error(ctx);
-    if (tern_count(tern_shape_of(taken)) != b->count)
+    out[0] = tern_cross_entropy(ctx, y, in[1], NULL,
+                                &(tern_cross_entropy_opts){.reduction = TERN_REDUCE_SUM});
+    out[1] = tern_argmax(ctx, y, &(tern_arg_opts){.has_axis = 1, .axis = 1});
+    return tern_error(ctx);
+}
+
+static tern_status score_batch(tern_ctx *ctx, tern_score *score, tern_program *program,
+                               tern_batch *b, scratch *s, const tern_evaluate_opts *o)
+{
+    tern_tensor *out[TERN_STEP_OUT] = {NULL};
+
+    if (tern_program_run(ctx, out, program, b->in) != TERN_OK) return tern_error(ctx);
+    if (tern_count(tern_shape_of(out[1])) != b->count)
         return tern_fail(ctx, TERN_E_SHAPE, "evaluate: the network does not give [N,classes]");
-    s->loss += tern_item(ctx, loss);
-    if (tern_to_host(ctx, s->taken, taken) != TERN_OK) return tern_error(ctx);
+    s->loss += tern_item(ctx, out[0]);
+    if (tern_to_host(ctx, s->taken, out[1]) != TERN_OK) return tern_error(ctx);
     if (tern_to_host(ctx, s->label, b->in[1]) != TERN_OK) return tern_error(ctx);
     for (int64_t i = 0; i < b->count; i++) {
         const int64_t is = s->label[i], took = s->taken[i];
@@ -40,14 +48,17 @@ static tern_status score_batch(tern_ctx *ctx, tern_score *score, tern_module *ne
 static tern_status score_all(tern_ctx *ctx, tern_score *score, tern_module *net, tern_loader *load,
                              scratch *s, const tern_evaluate_opts *o)
 {
+    tern_program *program = tern_record(ctx, step, net);
     tern_batch b;
 
-    while (tern_loader_next(ctx, &b, load)) {
+    tern_program_limit(program, o->arena);
+    while (program && tern_loader_next(ctx, &b, load)) {
         tern_frame_begin(ctx);
-        (void)!score_batch(ctx, score, net, &b, s, o);
+        (void)!score_batch(ctx, score, program, &b, s, o);
         tern_frame_end(ctx);
         if (tern_error(ctx) != TERN_OK) break;
     }
+    tern_program_close(ctx, program);
     return tern_error(ctx);
 }
 
@@ -65,6 +76,7 @@ tern_status tern_evaluate_with(tern_ctx *ctx, tern_score *score, tern_module *ne
     if (o.batch < 0 || o.classes < 0)
         return tern_fail(ctx, TERN_E_ARGUMENT, "evaluate: batch %d, %d classes", o.batch,
                          o.classes);
+    if (tern_module_finish(ctx, net) != TERN_OK) return tern_error(ctx);
     if (o.batch == 0) o.batch = BATCH;
     if (o.confusion)
         memset(o.confusion, 0, (size_t)o.classes * (size_t)o.classes * sizeof *o.confusion);

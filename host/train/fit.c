@@ -61,6 +61,27 @@ static tern_status not_there_yet(ti_run *run)
                      "%s is there already: resume that run, or take another folder", path);
 }
 
+/* Steps that keep within o.memory, or a text that says what they would take. */
+static tern_status limit(ti_run *run)
+{
+    tern_ctx *ctx = run->ctx;
+    const tern_shape one = tern_data_shape(run->data);
+    tern_shape x = {one.rank + 1, {run->o.batch}};
+    tern_memory_plan p;
+
+    if (!run->o.memory) return TERN_OK;
+    memcpy(x.dim + 1, one.dim, (size_t)one.rank * sizeof *one.dim);
+    if (tern_plan_memory_within(ctx, &p, run->net, run->opt, x, run->o.memory) != TERN_OK)
+        return tern_error(ctx);
+    if (p.needed > run->o.memory)
+        return tern_fail(ctx, TERN_E_MEMORY,
+                         "fit: a step at batch %d needs %zu bytes, %zu are allowed", run->o.batch,
+                         p.needed, run->o.memory);
+    run->arena = run->o.memory - (p.needed - p.train);
+    tern_program_limit(run->program, run->arena);
+    return TERN_OK;
+}
+
 static int64_t planned(const ti_run *run)
 {
     const int64_t by_epochs = run->o.epochs * run->batches;
@@ -82,7 +103,8 @@ static tern_status begin(ti_run *run)
         &(tern_loader_opts){.batch = run->o.batch,
                             .augment = run->o.augment ? *run->o.augment : (tern_augment){0}});
     run->program = tern_record(ctx, step, run);
-    if (!run->meter || !run->loader || !run->program) return tern_error(ctx);
+    if (!run->meter || !run->loader || !run->program || limit(run) != TERN_OK)
+        return tern_error(ctx);
     run->batches = tern_loader_batches(run->loader);
     run->r.steps_total = planned(run);
     if (!run->o.epochs)

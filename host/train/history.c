@@ -67,9 +67,11 @@ tern_status ti_epoch_end(ti_run *run)
     if (whole) run->logged[0] = run->logged[1] = 0;
     e.images_per_s = e.seconds > 0 ? (double)run->epoch_images / e.seconds : 0;
     if (tern_error(ctx) == TERN_OK && run->o.validate) {
+        const tern_evaluate_opts how = {.batch = run->arena ? run->o.batch : 0,
+                                        .arena = run->arena};
         tern_score score;
 
-        if (tern_evaluate(ctx, &score, run->net, run->o.validate) != TERN_OK)
+        if (tern_evaluate_with(ctx, &score, run->net, run->o.validate, &how) != TERN_OK)
             return tern_error(ctx);
         e.val_loss = score.loss;
         e.val_accuracy = score.accuracy;

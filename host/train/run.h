@@ -29,6 +29,7 @@ typedef struct {
 
     tern_loader *loader;
     tern_program *program;
+    size_t arena; /* the most that its arena may take; 0: no limit */
     tern_meter *meter;
     int64_t batches; /* in an epoch */
 

@@ -220,11 +220,27 @@ typedef struct tern_memory_plan {
     size_t infer;  /* the same of a forward pass           */
     size_t inputs; /* one batch: images and labels         */
     size_t train_total, infer_total; /* sums of what each of them needs      */
+    size_t needed;                   /* train_total and the next batch, which is made meanwhile */
+    int again;                       /* calls of a step that run twice to keep within `memory`  */
 } tern_memory_plan;
 /* Plans a step of training (cross-entropy over i64 labels for outputs [N,K], else the sum) and one
  * of evaluation. opt may be NULL. */
 TERN_API TERN_CHECKED tern_status tern_plan_memory(tern_ctx *ctx, tern_memory_plan *plan,
                                                    tern_module *net, tern_optim *opt, tern_shape x);
+/* The same for steps that keep within `memory` bytes in all (0: no limit) where they can, as
+ * tern_program_limit says: if they cannot, needed is more than that. */
+TERN_API TERN_CHECKED tern_status tern_plan_memory_within(tern_ctx *ctx, tern_memory_plan *plan,
+                                                          tern_module *net, tern_optim *opt,
+                                                          tern_shape x, size_t memory);
+/* The largest batch of 1 … `most` images like x (whose first extent does not matter) for which that
+ * plan needs no more than `memory` bytes; 0: not even one image does, or a failure. adapts: steps
+ * may be changed to keep within it; else as they are. */
+TERN_API int64_t tern_largest_batch(tern_ctx *ctx, tern_module *net, tern_optim *opt, tern_shape x,
+                                    size_t memory, bool adapts, int64_t most);
+/* The program of that training step, planned for the batch x with an arena of at most `arena` bytes
+ * (0: as it needs). NULL and an error. */
+TERN_API tern_program *tern_plan_step(tern_ctx *ctx, tern_module *net, tern_optim *opt,
+                                      tern_shape x, size_t arena);
 
 TERN_END_DECLS
 

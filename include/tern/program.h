@@ -83,6 +83,8 @@ typedef tern_status (*tern_step)(tern_ctx *ctx, tern_tensor **out, tern_tensor *
 /* A program that traces `step` once for each key (shapes and types of inputs, mode, settings,
  * pending gradients) and replays it from the first run on. It lives as long as the context. */
 TERN_API tern_program *tern_record(tern_ctx *ctx, tern_step step, void *user);
+/* Lets go of a program before that, not while it runs. NULL is legal. */
+TERN_API void tern_program_close(tern_ctx *ctx, tern_program *program);
 /* One step. in ends with NULL; out takes as many results as the step makes. Nothing is changed by
  * a step that fails. On a device with graphs a key's second run is captured; TERN_E_UNSUPPORTED and
  * the call's name if a kernel does what no capture may hold. */
@@ -93,6 +95,16 @@ TERN_API TERN_CHECKED tern_status tern_program_run(tern_ctx *ctx, tern_tensor **
 TERN_API TERN_CHECKED tern_status tern_program_plan(tern_ctx *ctx, tern_program *program, int n,
                                                     const tern_shape *shapes,
                                                     const tern_type *types);
+/*
+ * The most that the arena of its plans may take, in bytes; 0 (default): as much as it needs. A plan
+ * that needs more runs cheap calls again where what they made is read next, which changes no bit,
+ * and then takes kernels with less scratch, as far as there are any, whose results may differ
+ * within their bounds. If it needs more even so, tern_program_run fails with TERN_E_MEMORY before
+ * anything runs; tern_program_plan only plans, and tern_program_peak tells what it would take.
+ */
+TERN_API void tern_program_limit(tern_program *program, size_t bytes);
+/* Calls of the last plan that run a second time for the limit's sake. */
+TERN_API int tern_program_again(const tern_program *program);
 /* The last plan as text, one call a line; its arena in bytes; how often the step was traced. */
 TERN_API const char *tern_program_text(tern_ctx *ctx, tern_program *program);
 TERN_API size_t tern_program_peak(const tern_program *program);
@@ -119,6 +131,7 @@ typedef struct tern_program_line {
     char out[176];                   /* type and shape of the first output: "f32[64,32,28,28]" */
     char fused[96];                  /* what a fused line stands for: "batch_norm+relu"; or "" */
     bool backward, commit;           /* commit: writes a variable at the end */
+    bool again;                      /* runs a second time, for the limit's sake */
     int n_in, n_out;                 /* operands, absent ones counted */
 } tern_program_line;
 /* false: there is no such line or value. */

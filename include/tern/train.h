@@ -83,7 +83,11 @@ typedef struct tern_fit_opts {
     int64_t save_every;            /* steps between checkpoints; 0: at the ends of epochs only */
     int64_t log_every;             /* steps between lines of steps.jsonl; 0: 50 */
     bool allow_nonfinite;          /* the guard is off */
-    const char *const *metadata;   /* name, value, name, … NULL: goes into best.safetensors */
+    /* The most that training may take on the device, in bytes; 0: no limit. Steps keep within it as
+     * tern_plan_memory_within plans them; where that cannot be, fit fails with TERN_E_MEMORY before
+     * the first one. Validation takes batches no larger than training then. */
+    size_t memory;
+    const char *const *metadata; /* name, value, name, … NULL: goes into best.safetensors */
     void (*on_epoch)(const tern_epoch *epoch, void *user);
     tern_wish (*on_step)(const tern_progress *at, void *user);
     void *user;
@@ -110,6 +114,7 @@ typedef struct tern_evaluate_opts {
     int batch;          /* 0: 250; the score does not depend on it but for the loss's last bits */
     int classes;        /* of the confusion matrix */
     int64_t *confusion; /* [classes][classes]: true class, class taken; NULL: not wanted */
+    size_t arena;       /* as of tern_program_limit; 0: no limit */
 } tern_evaluate_opts;
 TERN_API TERN_CHECKED tern_status tern_evaluate(tern_ctx *ctx, tern_score *score, tern_module *net,
                                                 tern_data *data);

@@ -95,6 +95,8 @@ fi
 has err "standard output could not be written"
 "$tern" op --list 2> err | true
 [ "${PIPESTATUS[0]}" = 0 ] || [ "${PIPESTATUS[0]}" = 1 ] || bad "closed pipe"
+"$tern" summary resnet20 --batch 2 --program 2> err | head -n 1 > out # more than a pipe holds
+[ -s err ] && bad "a reader that left: $(cat err)"
 (exec >&- && "$tern" help 2> err)
 [ $? = 1 ] || bad "closed stdout: status"
 finish
