@@ -17,6 +17,7 @@
 #include "pack.h"
 
 enum { KC_MAX = 256, MC_MAX = 256, NC_MAX = 1024, SLACK = 64 };
+enum { TURN_ROWS = MK_MAX_VECS * VL, TURN_COLS = 512 }; /* what gemm_turned does at a time */
 
 /* Cost of work in ns, roughly: what makes threads worth waking. */
 #define NS_PARALLEL 40000.0
@@ -34,6 +35,7 @@ typedef struct {
 } plan;
 
 static const int max_rows[MK_MAX_VECS] = MK_ROWS;
+#define PACKED_STORE 4.0 /* cycles of an unaligned store and its load from another row */
 
 /* ---- choices
  * --------------------------------------------------------------------------------------- */
@@ -74,8 +76,9 @@ static double tile_cost(int64_t mr, int64_t nv)
     return (fma > 4 ? fma : 4) + 0.02 * (double)(mr + nv);
 }
 
-/* b_raw: B lies row-major and unpacked; then a second row of tiles costs a pack on the way. */
-static plan make_plan(bool b_raw, int64_t m, int64_t n, int64_t k)
+/* b_raw: B lies row-major and unpacked; then a second row of tiles costs a pack on the way. packs:
+ * A is packed from rows along m, a vector stored for each row of a tile and k. */
+static plan make_plan(bool b_raw, bool packs, int64_t m, int64_t n, int64_t k)
 {
     const int64_t n_vecs = ceil_div(n, VL);
     plan p = {0};
@@ -89,6 +92,7 @@ static plan make_plan(bool b_raw, int64_t m, int64_t n, int64_t k)
         double cost = (double)full * (rows * tile_cost(mr, nv) + tile_cost(mr_last, nv));
         if (rest) cost += rows * tile_cost(mr, rest) + tile_cost(mr_last, rest);
         if (b_raw && tiles > 1) cost *= 1.05;
+        if (packs) cost += PACKED_STORE * (double)tiles;
         if (p.mr == 0 || cost < best) {
             best = cost;
             p.mr = mr;
@@ -116,10 +120,13 @@ static int64_t rows_in_l1(int64_t ld)
 /* A block of m rows into panels of mr rows. */
 static void pack_a(const ti_gemm *g, const real *a, int64_t m, int64_t k, int64_t mr, real *dst)
 {
+    if (g->a_rs == 1) {
+        pack_panels(a, g->a_cs, m, k, mr, dst);
+        return;
+    }
     for (int64_t i = 0; i < m; i += mr, dst += mr * k) {
         const int64_t n = min_of(mr, m - i);
-        if (g->a_rs == 1) pack_straight(a + i, g->a_cs, n, k, dst, mr);
-        else if (g->a_cs != 1) pack_any(a + i * g->a_rs, g->a_cs, g->a_rs, n, k, dst, mr);
+        if (g->a_cs != 1) pack_any(a + i * g->a_rs, g->a_cs, g->a_rs, n, k, dst, mr);
         else /* later rows first: the overhang of row group r lands in group 0 of the next k */
             for (int64_t r = (n - 1) / VL * VL; r >= 0; r -= VL)
                 pack_transposed(a + (i + r) * g->a_rs, g->a_rs, min_of(VL, n - r), k, dst + r, mr);
@@ -239,11 +246,11 @@ static void run_block(const mk_tile *same, const plan *p, const block *k)
 static void gemm_blocked(const ti_gemm *g, const real *a, const real *b, real *c, real *scratch)
 {
     const bool b_raw = g->b_cs == 1;
-    plan p = make_plan(b_raw, g->m, g->n, g->k);
-    const int64_t nr = p.nv * VL;
-    const bool pack_along = b_raw && g->m > p.mr;
     /* A transposing pack costs about 1/3 cycle a value, the products n / VL. */
     const bool do_pack_a = g->n > 4 * VL;
+    plan p = make_plan(b_raw, do_pack_a && g->a_rs == 1, g->m, g->n, g->k);
+    const int64_t nr = p.nv * VL;
+    const bool pack_along = b_raw && g->m > p.mr;
     if (!do_pack_a && g->a_rs != 1 && p.mr > rows_in_l1(g->a_rs))
         p.mr = ceil_div(g->m, ceil_div(g->m, rows_in_l1(g->a_rs)));
     real *const pa = scratch;
@@ -292,6 +299,50 @@ static void gemm_blocked(const ti_gemm *g, const real *a, const real *b, real *c
     }
 }
 
+/* A few rows times many that lie along k: packing those takes up to a tenth of the time. The
+ * product is made the other way round, where they are taken as they lie, and turned at the end. */
+static bool is_turned(const ti_gemm *g)
+{
+    return g->a_cs == 1 && g->b_rs == 1 && g->m <= 2 * TURN_ROWS && g->n >= 2 * g->m &&
+           g->k >= VL && !g->accumulate;
+}
+
+/* `other`, in `turned`, to C, VL by VL. */
+static void turn(const ti_gemm *g, const ti_gemm *other, const real *turned, const real *bias,
+                 real *c)
+{
+    for (int64_t j = 0; j < other->m; j += VL) {
+        const vmask m = v_lanes(other->m - j);
+        const vf add = bias ? v_load_m(bias + j, m) : v_zero();
+        for (int64_t i = 0; i < other->n; i += VL) {
+            vf r[VL];
+            for (int64_t l = 0; l < VL; l++)
+                r[l] = j + l < other->m ? v_load(turned + (j + l) * other->ldc + i) : v_zero();
+            v_transpose(r);
+            for (int64_t l = 0; l < min_of(VL, other->n - i); l++) {
+                vf x = bias ? v_add(r[l], add) : r[l];
+                v_store_m(c + (i + l) * g->ldc + j, m, g->relu ? v_relu(x) : x);
+            }
+        }
+    }
+}
+
+static void gemm_turned(const ti_gemm *g, const real *a, const real *b, real *c, real *scratch)
+{
+    const real *bias = g->bias;
+    ti_gemm other = {
+        .k = g->k, .a_rs = g->b_cs, .a_cs = 1, .b_rs = 1, .b_cs = g->a_rs, .ldc = TURN_ROWS};
+
+    for (int64_t j = 0; j < g->n; j += TURN_COLS)
+        for (int64_t i = 0; i < g->m; i += TURN_ROWS) {
+            other.m = min_of(TURN_COLS, g->n - j);
+            other.n = min_of(TURN_ROWS, g->m - i);
+            gemm_blocked(&other, b + j * g->b_cs, a + i * g->a_rs, scratch,
+                         scratch + TURN_COLS * TURN_ROWS);
+            turn(g, &other, scratch, bias ? bias + j : NULL, c + i * g->ldc + j);
+        }
+}
+
 /* ---- threads
  * --------------------------------------------------------------------------------------- */
 
@@ -323,19 +374,22 @@ static void run_part(void *arg, int64_t i, int i_worker)
     case DOT: gemm_dot(&g, a, b, c); break;
     case DIRECT: gemm_direct(&g, a, b, c); break;
     case BLOCKED:
-        gemm_blocked(&g, a, b, c, (real *)(o->scratch + (size_t)i_worker * o->scratch_each));
+        (is_turned(&g) ? gemm_turned : gemm_blocked)(
+            &g, a, b, c, (real *)(o->scratch + (size_t)i_worker * o->scratch_each));
         break;
     }
 }
 
-/* Bounds of make_plan's blocks for every part of the problem. */
+/* Bounds of make_plan's blocks for every part of the problem, either way round. */
 static size_t scratch_each(const ti_gemm *g)
 {
-    const int64_t kc = min_of(g->k, KC_MAX);
-    const int64_t rows = min_of(g->m, MC_MAX) + 3 * MK_MAX_ROWS;
-    const int64_t cols = min_of(g->n, NC_MAX) + MK_MAX_VECS * VL;
+    const bool may_turn = g->a_cs == 1 && g->b_rs == 1;
+    const int64_t kc = min_of(g->k, KC_MAX), most = may_turn ? max_of(g->m, g->n) : 0;
+    const int64_t rows = min_of(max_of(g->m, most), MC_MAX) + 3 * MK_MAX_ROWS;
+    const int64_t cols = min_of(max_of(g->n, most), NC_MAX) + MK_MAX_VECS * VL;
+    const int64_t turned = may_turn ? TURN_COLS * TURN_ROWS : 0;
 
-    return (size_t)round_up(((rows + cols) * kc + 4 * SLACK) * (int64_t)sizeof(real), 64);
+    return (size_t)round_up((turned + (rows + cols) * kc + 4 * SLACK) * (int64_t)sizeof(real), 64);
 }
 
 /* How many parts C is cut into: two for each thread, so that a slow one is helped out, if they are
