@@ -64,3 +64,49 @@ Test(peak, of_steps_within_a_limit)
 
     for (int n = 0; tern_model_at(n, &model); n++) compare(&model, 4, 0.85);
 }
+
+/* ---- Allocations of a replay ---- */
+
+static tern_status sum_step(tern_ctx *ctx, tern_tensor **out, tern_tensor **in, void *user)
+{
+    (void)user;
+    out[0] = tern_sum(ctx, in[0], NULL);
+    return tern_error(ctx);
+}
+
+/* What the fourth run of a step asks for: of host and device, of the device alone. */
+static void count_allocations(tern_step step, long *all, int64_t *device)
+{
+    tern_ctx *ctx = tc_open("cpu");
+    job j = small_net(ctx, true);
+    tern_program *p = tern_record(ctx, step, &j);
+    tern_memory before, after;
+    tern_tensor *in[3], *out = NULL;
+
+    for (int i = 0; i < 4; i++) {
+        tern_frame_begin(ctx);
+        feed(ctx, in, 0, 8);
+        tern_memory_stats(ctx, &before);
+        ti_fail_allocation(ctx, -1, false); /* counts from 0 */
+        cr_assert(tern_program_run(ctx, &out, p, in) == TERN_OK, "%s", tern_error_text(ctx));
+        *all = ctx->n_alloc;
+        tern_memory_stats(ctx, &after);
+        *device = after.n_alloc - before.n_alloc;
+        tern_frame_end(ctx);
+    }
+    tc_close(ctx);
+}
+
+/* A step of one call and one of many, with one scalar result each, ask for the same: what the
+ * result is made of. */
+Test(peak, a_replay_allocates_its_results_only)
+{
+    long one = 0, many = 0;
+    int64_t device_one = 0, device_many = 0;
+
+    count_allocations(sum_step, &one, &device_one);
+    count_allocations(train_step, &many, &device_many);
+    cr_expect(one > 0 && many == one, "%ld allocations, %ld of a training step", one, many);
+    cr_expect(device_many == device_one, "%lld blocks, %lld of a training step",
+              (long long)device_one, (long long)device_many);
+}

@@ -13,6 +13,7 @@ char *ti_value_data(const ti_plan *p, int v)
 
     if (r->kind == TI_VARIABLE) return r->var->store->data + at;
     if (r->kind == TI_CONSTANT) return r->held->data + at;
+    if (r->kind == TI_DERIVED) return p->derived->data + r->at + at;
     return p->ctx->arena->data + r->at + at;
 }
 
@@ -124,6 +125,11 @@ tern_status ti_bind(ti_plan *p)
 
     TI_TRY(grow_arena(ctx, p->arena_bytes ? p->arena_bytes : 64));
     if (p->bound && p->age == ctx->arena_age) return TERN_OK;
+    if (p->derived_bytes && !p->derived) {
+        p->derived = ti_take(ctx, p->derived_bytes, "derived", ctx->device_name,
+                             "weights as a program wants them: ");
+        if (!p->derived) return ctx->error;
+    }
     for (int v = 0; v < p->n_value; v++)
         if (p->value[v].kind == TI_VARIABLE) TI_TRY(ti_materialise(p->value[v].var));
     if (!p->bound) {

@@ -38,6 +38,7 @@ struct tern_var {
     tern_shape shape;
     tern_var *block; /* itself, or the block in which it lies */
     int64_t offset, count;
+    uint64_t version;        /* of a block: grows whenever it may have been written */
     ti_storage *store;       /* of a block; NULL until it is first needed */
     ti_storage *traced;      /* its stand-in in the plan being traced */
     ti_node *leaf;           /* of a parameter */
@@ -125,7 +126,8 @@ tern_status ti_check_device(tern_ctx *ctx, bool wait);
 
 /* variable.c */
 tern_status ti_materialise(tern_var *block); /* bytes, if it has none */
-tern_status ti_unshare(tern_var *block);     /* sharers of the old value turn to a copy of it */
+/* Before a write: sharers of the old value turn to a copy of it. */
+tern_status ti_unshare(tern_var *block);
 tern_status ti_step_begin(tern_ctx *ctx);
 tern_status ti_step_commit(tern_ctx *ctx);
 void ti_step_end(tern_ctx *ctx, bool keep); /* keep: the gradients' state, too */

@@ -50,7 +50,7 @@ static ti_graph *capture(ti_plan *p)
 {
     tern_ctx *ctx = p->ctx;
     const ti_backend *device = ctx->backend;
-    const ti_bound_line *b = p->bound->line;
+    const ti_bound_line *b = ti_after_derived(p);
     const char *why = device->capture_begin(ctx->device), *at_end = NULL;
     char text[200];
 
@@ -78,7 +78,7 @@ tern_status ti_graph_ready(ti_plan *p)
     int n = 0;
 
     if (p->bound->graph) return TERN_OK;
-    while (p->bound->line[n].row) n++;
+    for (const ti_bound_line *b = ti_after_derived(p); b->row; b++) n++;
     if (ti_may_allocate(ctx)) {
         g = capture(p);
         if (!g && !ctx->error) { /* what the pool holds but does not use may make room */

@@ -13,12 +13,14 @@
 typedef struct ti_choice ti_choice;
 typedef struct ti_plan ti_plan;
 
-typedef enum { TI_INPUT, TI_VARIABLE, TI_CONSTANT, TI_TEMPORARY } ti_value_kind;
+/* TI_DERIVED: made of parameters alone, kept from run to run (layout.c). */
+typedef enum { TI_INPUT, TI_VARIABLE, TI_CONSTANT, TI_TEMPORARY, TI_DERIVED } ti_value_kind;
 typedef struct {
     ti_value_kind kind;
     size_t bytes;
     tern_var *var;    /* TI_VARIABLE: a block */
     ti_storage *held; /* TI_CONSTANT */
+    bool source;      /* a block of parameters that the plan does not write */
     int first, last;  /* lines that write it first and touch it last */
     int home;         /* the value inside which it lies (itself: its own place) */
     size_t at;        /* bytes from there; of a home in the arena: from the arena's start */
@@ -58,7 +60,11 @@ struct ti_plan {
     bool *granted;             /* per parameter: has a gradient pending when the step ends */
     size_t arena_bytes, limit; /* limit: what the arena may take; 0: as much as it needs */
     int n_again;               /* lines that run a second time for it */
-    uint64_t age;              /* of the arena it was bound to */
+    int n_derived;             /* lines at the front whose results are kept from run to run … */
+    size_t derived_bytes;      /* … in a block of their own … */
+    ti_block *derived;
+    uint64_t stamp; /* … made of parameters at these versions, summed; 0: not made */
+    uint64_t age;   /* of the arena it was bound to */
     struct ti_bound *bound;
     ti_view *views;
     double *times; /* NULL, or what the next timed replay writes: n_line + 1 nanoseconds */
@@ -100,11 +106,14 @@ const ti_plan *ti_last_plan(const tern_program *p);
 tern_status ti_prune(ti_plan *p);
 tern_status ti_fuse(ti_plan *p);
 bool ti_same_arg(const ti_arg *a, const ti_arg *b); /* the same elements, or both absent */
+tern_status ti_lay_out(ti_plan *p);
 tern_status ti_schedule(ti_plan *p);
 tern_status ti_place(ti_plan *p);
 /* After ti_place: one change that takes memory from the peak, unless there is none. */
 tern_status ti_recompute(ti_plan *p, bool *changed);
 double ti_line_flops(const ti_plan *p, const ti_line *l); /* 0 where the op states none */
+/* What it takes of the device beside variables: the arena, and what it keeps. */
+static inline size_t ti_plan_bytes(const ti_plan *p) { return p->arena_bytes + p->derived_bytes; }
 int ti_root_value(const ti_plan *p, int v, size_t *at);
 bool ti_same_line(const ti_line *a, const ti_line *b); /* but for the outputs' numbers */
 

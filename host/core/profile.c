@@ -22,7 +22,7 @@ tern_status ti_replay_timed(ti_plan *p)
     const double began = now();
     double from = began;
 
-    for (const ti_bound_line *b = p->bound->line; b->row; b++) {
+    for (const ti_bound_line *b = ti_after_derived(p); b->row; b++) {
         if (b->writes && __atomic_load_n(&ctx->fault.raised, __ATOMIC_RELAXED)) break;
         if (!b->skip || *b->skip == 0) ti_run_row(b->row, &b->work);
         if (waits) (void)!ctx->backend->sync(ctx->device);

@@ -48,7 +48,7 @@ static tern_status replay(const ti_plan *p)
     tern_ctx *ctx = p->ctx;
     const bool poison = poisons(ctx);
 
-    for (const ti_bound_line *b = p->bound->line; b->row; b++) {
+    for (const ti_bound_line *b = ti_after_derived(p); b->row; b++) {
         if (b->writes && __atomic_load_n(&ctx->fault.raised, __ATOMIC_RELAXED)) break;
         if (!b->skip || *b->skip == 0) ti_run_row(b->row, &b->work);
         if (poison) spoil(p, b->i_line);
@@ -123,10 +123,10 @@ static tern_status run_plan(tern_program *prog, ti_plan *p, int n_in, tern_tenso
 {
     tern_ctx *ctx = prog->ctx;
 
-    if (p->limit && p->arena_bytes > p->limit)
+    if (p->limit && ti_plan_bytes(p) > p->limit)
         return ti_fail(ctx, TERN_E_MEMORY,
                        "program_run: the step's arena takes %zu bytes, its limit is %zu",
-                       p->arena_bytes, p->limit);
+                       ti_plan_bytes(p), p->limit);
     TI_TRY(ti_bind(p));
     for (int i = 0; i < p->bound->n_written; i++) TI_TRY(ti_unshare(p->bound->written[i]));
     TI_TRY(make_results(p, out));
@@ -134,6 +134,7 @@ static tern_status run_plan(tern_program *prog, ti_plan *p, int n_in, tern_tenso
     if (graph) TI_TRY(ti_graph_ready(p));
     TI_TRY(keep(prog, p, n_in)); /* the last allocation: from here on only kernels may fail */
     ti_load_inputs(p, prog->in);
+    TI_TRY(ti_refresh(p));
     if (graph) {
         ctx->backend->graph_run(ctx->device, p->bound->graph);
         TI_TRY(ti_check_device(ctx, false));
@@ -472,7 +473,10 @@ void ti_programs_close(tern_ctx *ctx)
     ctx->arena = NULL;
 }
 
-size_t tern_program_peak(const tern_program *p) { return p && p->last ? p->last->arena_bytes : 0; }
+size_t tern_program_peak(const tern_program *p)
+{
+    return p && p->last ? ti_plan_bytes(p->last) : 0;
+}
 int tern_program_again(const tern_program *p) { return p && p->last ? p->last->n_again : 0; }
 int tern_program_traces(const tern_program *p) { return p ? p->n_traces : 0; }
 const ti_plan *ti_last_plan(const tern_program *p) { return p->last; }

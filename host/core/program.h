@@ -68,6 +68,11 @@ tern_status ti_line_init(ti_plan *p, ti_line *l, const ti_op *op, const void *op
 tern_status ti_bind(ti_plan *p); /* also: the arena is large enough, variables have bytes */
 char *ti_value_data(const ti_plan *p, int v); /* of a bound plan */
 
+/* layout.c: the first bound line behind those whose results are kept; runs these if a parameter has
+ * changed since they last did. */
+const ti_bound_line *ti_after_derived(const ti_plan *p);
+tern_status ti_refresh(ti_plan *p);
+
 /* program.c */
 ti_plan *ti_plan_for(tern_program *prog, int n_in, const ti_meta *in);
 void ti_load_inputs(const ti_plan *p, tern_tensor *const *in);

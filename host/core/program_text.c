@@ -3,7 +3,8 @@
  *
  *   %7 = conv2d %x0 @conv1.weight stride=1,1 pad=1,1 -> f32[64,32,28,28]  # direct, at 4096, conv1
  *
- * %x0 is an input, @name a variable, %c3 a constant, [a:+n] a range of one; ' marks an operand that
+ * %x0 is an input, @name a variable, %c3 a constant, %d5 what is kept from run to run, [a:+n] a
+ * range of one; ' marks an operand that
  * lies neither row-major nor channels-last. After # stand the row, the places, and the scope.
  */
 #include <stdarg.h>
@@ -46,7 +47,7 @@ static void say_variable(sink *s, const tern_var *block, const ti_arg *a)
 
 static void say_arg(sink *s, const ti_plan *p, const ti_arg *a)
 {
-    static const char *const mark[] = {[TI_INPUT] = "x", [TI_CONSTANT] = "c"};
+    static const char *const mark[] = {[TI_INPUT] = "x", [TI_CONSTANT] = "c", [TI_DERIVED] = "d"};
     const ti_value *v = a->value >= 0 ? &p->value[a->value] : NULL;
 
     if (!v) {
@@ -66,7 +67,7 @@ static void say_place(sink *s, const ti_plan *p, const ti_arg *a)
     const ti_value *r = &p->value[ti_root_value(p, a->value, &at)];
 
     if (r->kind == TI_VARIABLE) say(s, ", in @%s+%zu", r->var->name, at);
-    else say(s, ", at %zu", r->at + at);
+    else say(s, ", %s %zu", r->kind == TI_DERIVED ? "kept at" : "at", r->at + at);
 }
 
 /* The ops of a pattern: "batch_norm+add+relu". */

@@ -135,8 +135,8 @@ static bool chain(const looking *w, again *a, int v)
     for (int k = 0; k < l->n_in; k++) {
         const int u = l->in[k].value;
 
-        if (u < 0 || p->value[u].kind == TI_VARIABLE || p->value[u].kind == TI_CONSTANT ||
-            w->last[u] >= a->before)
+        if (u < 0 || w->last[u] >= a->before ||
+            (p->value[u].kind != TI_TEMPORARY && p->value[u].kind != TI_INPUT))
             continue;
         const size_t bytes = ti_align(p->value[u].bytes);
         if (p->value[u].kind == TI_INPUT || bytes <= p->value[a->value].bytes / SMALL)

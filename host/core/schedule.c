@@ -129,12 +129,17 @@ static void list_lines(schedule *s, int from, int to)
 static void list_all(schedule *s)
 {
     ti_plan *p = s->p;
-    int commits = p->n_line;
-    const int flag = s->maker[p->skip] + 1;
+    int commits = p->n_line, flag = s->maker[p->skip] + 1;
 
     while (commits > 0 && p->line[commits - 1].op == p->commit) commits--;
     memcpy(s->uses, s->left, (size_t)p->n_value * sizeof *s->uses);
-    list_lines(s, 0, flag);
+    for (int i = 0; i < p->n_derived; i++) { /* they stay at the front */
+        s->order[i] = i;
+        s->done[i] = true;
+        run(s, &p->line[i]);
+    }
+    if (flag < p->n_derived) flag = p->n_derived;
+    list_lines(s, p->n_derived, flag);
     list_lines(s, flag, commits);
     for (int i = commits; i < p->n_line; i++) s->order[i] = i;
 }

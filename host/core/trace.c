@@ -202,6 +202,7 @@ void ti_plan_free(ti_plan *p)
     for (int i = 0; i < p->n_line; i++) ti_line_free(p, &p->line[i]);
     for (int v = 0; v < p->n_value; v++) ti_storage_drop(p->value[v].held);
     ti_graph_drop(p);
+    ti_pool_free(ctx->pool, p->derived);
     if (p->bound) {
         ti_free(ctx, p->bound->written);
         ti_free(ctx, p->bound->host);
@@ -275,7 +276,7 @@ static tern_status keep_limit(ti_plan *p)
 {
     bool changed = true;
 
-    for (int i = 4 * p->n_line; i > 0 && changed && p->limit && p->arena_bytes > p->limit; i--) {
+    for (int i = 4 * p->n_line; i > 0 && changed && p->limit && ti_plan_bytes(p) > p->limit; i--) {
         TI_TRY(ti_recompute(p, &changed));
         if (changed) TI_TRY(ti_place(p));
     }
@@ -291,6 +292,7 @@ static tern_status passes(ti_plan *p)
         TI_TRY(ti_fuse(p));
         ti_log_plan(p, "fused", false);
     }
+    if (!ti_listed(p->ctx->env.disable, "layout")) TI_TRY(ti_lay_out(p));
     TI_TRY(ti_schedule(p));
     ti_log_plan(p, "scheduled", false);
     TI_TRY(ti_place(p));

@@ -138,6 +138,7 @@ tern_status ti_unshare(tern_var *block)
     tern_ctx *ctx = block->ctx;
     ti_storage *old = block->store, *fresh;
 
+    block->version++; /* it is to be written */
     if (old->refs == 1) return TERN_OK;
     fresh = ti_storage_new(ctx, old->bytes);
     if (!fresh) return ctx->error;

@@ -105,7 +105,8 @@ TERN_API TERN_CHECKED tern_status tern_program_plan(tern_ctx *ctx, tern_program 
 TERN_API void tern_program_limit(tern_program *program, size_t bytes);
 /* Calls of the last plan that run a second time for the limit's sake. */
 TERN_API int tern_program_again(const tern_program *program);
-/* The last plan as text, one call a line; its arena in bytes; how often the step was traced. */
+/* The last plan as text, one call a line; its arena in bytes, and what it keeps from run to run;
+ * how often the step was traced. */
 TERN_API const char *tern_program_text(tern_ctx *ctx, tern_program *program);
 TERN_API size_t tern_program_peak(const tern_program *program);
 TERN_API int tern_program_traces(const tern_program *program);
@@ -116,7 +117,8 @@ typedef enum {
     TERN_VALUE_INPUT,
     TERN_VALUE_VARIABLE,
     TERN_VALUE_CONSTANT,
-    TERN_VALUE_TEMPORARY
+    TERN_VALUE_TEMPORARY,
+    TERN_VALUE_DERIVED /* made of parameters alone, kept from run to run */
 } tern_value_kind;
 typedef struct tern_program_value {
     tern_value_kind kind;
