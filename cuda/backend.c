@@ -358,6 +358,22 @@ static void cuda_fault(ti_device *d, ti_fault *fault)
 
 static const char *cuda_isa(const ti_device *d) { return d->isa; }
 
+/* The GPU, its multiprocessors, and each library with its version. */
+static void cuda_hardware(ti_device *d, char *text, size_t room)
+{
+    struct cudaDeviceProp properties;
+    tern_part part = {.found = false};
+    size_t n;
+
+    if (cudaGetDeviceProperties(&properties, d->index) != cudaSuccess) properties.name[0] = '\0';
+    n = (size_t)snprintf(text, room, "%.80s, %d processors", properties.name, d->n_processors);
+    for (int i = 0; n < room && ti_vendor_part(i, d->disabled, &part); i++)
+        if (part.found) {
+            n += (size_t)snprintf(text + n, room - n, ", %s %s", part.name, part.version);
+            part.found = false;
+        }
+}
+
 static bool cuda_threads(ti_device *d, int n)
 {
     d->n_threads = n;
@@ -400,6 +416,7 @@ static const ti_backend backend = {
     .host_memory = false,
     .computes = true,
     .isa = cuda_isa,
+    .hardware = cuda_hardware,
     .threads = cuda_threads,
     .thread_count = cuda_thread_count,
     .rows = cuda_row_lists,

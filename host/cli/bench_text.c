@@ -72,6 +72,9 @@ void bench_header(const bench *b)
             result("%s %.0f GB/s of %s", k ? "," : "", r->gb_per_s[k], mebibytes(r->bytes[k]));
         result("\n");
     }
+    result("     math %s%s%s\n", tern_math_name((int)tern_math(b->ctx)),
+           session_choices(b->ctx) ? ", kernels by the clock, choices " : "",
+           session_choices(b->ctx) ? session_choices(b->ctx) : "");
     result("     warm caches, medians of %lld rounds; noise = IQR/median, ! above 10%%\n"
            "     %s -->\n",
            (long long)b->rounds, bench_command(b));

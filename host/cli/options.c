@@ -117,6 +117,8 @@ const option option_table[] = {
     {"math", 0, O_CHOICE, V_ALL, true, 0, 0, "f32|tf32|bf16|f16", "f32",
      "products take operands rounded to this"},
     {"conv", 0, O_CHOICE, V_ALL, true, 0, 0, "auto|direct", "auto", "direct: without Winograd"},
+    {"tune", 0, O_TEXT, V_TRAIN | V_EVAL | V_PREDICT | V_BENCH | V_COMPARE | V_OP, true, 0, 0,
+     "FILE", NULL, "time kernels where several fit; the file keeps the choices"},
     {"nondeterministic", 0, O_FLAG, V_ALL, true, 0, 0, NULL, NULL,
      "admit kernels whose results vary"},
     {"threads", 0, O_INT, V_ALL, true, 1, 256, "N", NULL,

@@ -70,12 +70,20 @@ tern_ctx *session_open(const cli *c)
     if ((cli_given(c, "seed") && tern_seed_set(ctx, (uint64_t)cli_int(c, "seed")) != TERN_OK) ||
         (cli_given(c, "threads") && tern_threads_set(ctx, (int)cli_int(c, "threads")) != TERN_OK) ||
         tern_math_set(ctx, (tern_math_t)tern_math_named(cli_text(c, "math"))) != TERN_OK ||
-        tern_winograd_set(ctx, strcmp(cli_text(c, "conv"), "direct") != 0) != TERN_OK) {
+        tern_winograd_set(ctx, strcmp(cli_text(c, "conv"), "direct") != 0) != TERN_OK ||
+        (cli_given(c, "tune") && tern_tune(ctx, cli_text(c, "tune")) != TERN_OK)) {
         session_failed(ctx, NULL);
         (void)!session_close(ctx, EXIT_FAILED);
         return NULL;
     }
     return ctx;
+}
+
+const char *session_choices(const tern_ctx *ctx)
+{
+    tern_tuning tuning;
+
+    return tern_tune_look(ctx, &tuning) ? tuning.stamp : NULL;
 }
 
 /* ---- nets ------------------------------------------------------------------------------------ */

@@ -20,6 +20,8 @@ const char *settings_origin(const cli *c, int i);
 tern_ctx *session_open(const cli *c);
 /* Says the context's error, if it has one, and closes it; gives the exit status. */
 int session_close(tern_ctx *ctx, int status);
+/* The stamp of the file that --tune keeps, or NULL. */
+const char *session_choices(const tern_ctx *ctx);
 /* "error: " and the context's text. EXIT_FAILED. */
 int session_failed(tern_ctx *ctx, const char *about);
 

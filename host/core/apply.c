@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/core.h"
+#include "core/tune.h"
 
 enum { KEY_FEW = 200, CHOICES_MOST = 8192 };
 
@@ -142,6 +143,28 @@ static bool lay(const ti_row *row, const ti_call *c, ti_view *in)
     return packs;
 }
 
+const char *ti_row_refuses(tern_ctx *ctx, const ti_row *row, const ti_call *c, const ti_work *w,
+                           ti_view *in)
+{
+    const char *why = forbidden(ctx, row);
+
+    lay(row, c, in);
+    if (why) return why;
+    return row->reject ? row->reject(w) : NULL;
+}
+
+bool ti_row_packs(const ti_row *row, const ti_call *c, int i)
+{
+    return c->in[i] && (is_rounded(row, c, i) || !lies(&c->in[i]->m, wanted_layout(row, c->op, i)));
+}
+
+size_t ti_row_scratch(const ti_row *row, const ti_work *w)
+{
+    const size_t bytes = row->scratch ? row->scratch(w) : 0;
+
+    return row->body ? bytes + ref_scratch(w) : bytes;
+}
+
 /* A device that computes nothing takes every call. */
 static const ti_row no_row = {.op = "", .impl = "null"};
 
@@ -162,14 +185,10 @@ static void log_remarks(tern_ctx *ctx)
         ti_log(ctx, "info", "%s", text);
 }
 
-static size_t scratch_of(const ti_row *row, const ti_work *w)
-{
-    return (row->scratch ? row->scratch(w) : 0) + (row->body ? ref_scratch(w) : 0);
-}
-
-/* The cheapest row that neither refuses nor fails to prepare. */
+/* The cheapest row that neither refuses nor fails to prepare; before all others the one whose name
+ * is `first`, which may be NULL. */
 static tern_status choose_row(tern_ctx *ctx, const ti_call *c, ti_work *w, ti_view *in,
-                              chosen *best)
+                              const char *first, chosen *best)
 {
     char shape[160];
     const char *why = "no row for this operation";
@@ -185,11 +204,10 @@ static tern_status choose_row(tern_ctx *ctx, const ti_call *c, ti_work *w, ti_vi
             for (int j = 0; (r = rows[j]) != NULL; j++)
                 for (; r->op; r++) {
                     if (strcmp(r->op, c->op->name) != 0) continue;
-                    lay(r, c, in);
                     const bool tried = refused >> (i & 63) & 1;
-                    const char *text = tried ? why : forbidden(ctx, r);
-                    if (!text && r->reject) text = r->reject(w);
-                    const double cost = text ? 0 : r->cost ? r->cost(w) : 1e18;
+                    const char *text = tried ? why : ti_row_refuses(ctx, r, c, w, in);
+                    const bool asked = first && strcmp(first, r->impl) == 0;
+                    const double cost = text ? 0 : asked ? -1 : r->cost ? r->cost(w) : 1e18;
                     if (text) {
                         why = text;
                         if (!tried)
@@ -209,7 +227,7 @@ static tern_status choose_row(tern_ctx *ctx, const ti_call *c, ti_work *w, ti_vi
         const char *text = best->row->prepare ? best->row->prepare(w, best->plan) : NULL;
         log_remarks(ctx);
         w->plan = best->plan;
-        if (!text) best->scratch = scratch_of(best->row, w);
+        if (!text) best->scratch = ti_row_scratch(best->row, w);
         if (!text && c->scratch_below && best->scratch >= c->scratch_below)
             text = "takes more scratch than is left";
         if (!text) break;
@@ -301,7 +319,11 @@ static ti_choice *new_choice(tern_ctx *ctx, ti_call *c, unsigned wanted, const i
                  .device = ctx->device,
                  .fault = &ctx->fault};
     if (!ctx->backend->computes) best.row = &no_row;
-    else if (choose_row(ctx, c, &w, in, &best)) goto out;
+    else {
+        const char *first = ti_tune_choose(ctx, c, wanted, &w, in);
+
+        if (ctx->error || choose_row(ctx, c, &w, in, first, &best)) goto out;
+    }
     best.chain = best.row->chain ? best.row->chain(&w) : 1;
     if (ctx->n_choices >= CHOICES_MOST) evict(ctx);
     made = ti_alloc(ctx, sizeof *made + (size_t)n * sizeof *word);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/threads.h"
-#include "core/core.h"
+#include "core/tune.h"
 
 /* ---- Errors ---- */
 
@@ -419,6 +419,7 @@ tern_status tern_close(tern_ctx *ctx)
     ti_variables_close(ctx);
     ti_free(ctx, ctx->pending);
     ti_choices_close(ctx);
+    ti_tune_close(ctx);
     const long held = ctx->n_live;
     if (held) ti_log(ctx, "error", "close: %ld allocations are still held", held);
     ti_pool_close(ctx->pool);

@@ -104,6 +104,7 @@ struct tern_ctx {
     uint64_t arena_age, n_plan;
     ti_choice *choice[TI_CHOICES];
     int n_choices;
+    struct ti_tune *tune; /* tune.h; NULL until it is asked for */
     /* Modules, optimizers and the like register what must be freed when the context closes. */
     struct ti_closer *closers;
 };

@@ -117,6 +117,8 @@ typedef struct ti_backend {
     bool host_memory; /* the host may read and write its storage directly */
     bool computes;    /* false: null */
     const char *(*isa)(const ti_device *d);
+    /* What timings depend on: the processor's name, versions of libraries. NULL: as isa. */
+    void (*hardware)(ti_device *d, char *text, size_t room);
     bool (*threads)(ti_device *d, int n);
     int (*thread_count)(const ti_device *d);
     /* Lists of rows by file, ends with NULL. */

@@ -89,6 +89,23 @@ static const char *cpu_sync(ti_device *d)
 
 static const char *cpu_isa(const ti_device *d) { return d->reference ? "ref" : d->simd->name; }
 
+static void cpu_hardware(ti_device *d, char *text, size_t room)
+{
+    FILE *file = fopen("/proc/cpuinfo", "re");
+    char line[256];
+
+    snprintf(text, room, "cpu, %s", cpu_isa(d));
+    while (file && fgets(line, sizeof line, file)) {
+        const char *is = strchr(line, ':');
+
+        if (strncmp(line, "model name", 10) != 0 || !is) continue;
+        line[strcspn(line, "\n")] = '\0';
+        snprintf(text, room, "%.120s, %s", is + 2, cpu_isa(d));
+        break;
+    }
+    if (file) fclose(file);
+}
+
 static bool cpu_set_threads(ti_device *d, int n)
 {
     ti_threads *t = ti_threads_open(n);
@@ -124,6 +141,7 @@ const ti_backend ti_backend_cpu = {
     .host_memory = true,
     .computes = true,
     .isa = cpu_isa,
+    .hardware = cpu_hardware,
     .threads = cpu_set_threads,
     .thread_count = cpu_thread_count,
     .rows = cpu_row_lists,

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "tern/program.h"
+#include "tern/tune.h"
 #include "train/run.h"
 
 enum { VERSION = 1 };
@@ -152,6 +153,15 @@ static const char *numbers_of(const tern_ctx *ctx)
     return tern_winograd(ctx) ? tern_math_name(math) : direct[math];
 }
 
+/* What kernels were chosen by the clock; "": none. */
+static const char *stamp_of(const tern_ctx *ctx)
+{
+    tern_tuning tuning;
+
+    (void)tern_tune_look(ctx, &tuning);
+    return tuning.stamp;
+}
+
 tern_status ti_checkpoint_save(ti_run *run)
 {
     tern_ctx *ctx = run->ctx;
@@ -167,6 +177,7 @@ tern_status ti_checkpoint_save(ti_run *run)
         tern_archive_meta_set(ctx, to, "isa", tern_isa(ctx)) == TERN_OK &&
         tern_archive_meta_set(ctx, to, "device", tern_device(ctx)) == TERN_OK &&
         tern_archive_meta_set(ctx, to, "math", numbers_of(ctx)) == TERN_OK &&
+        tern_archive_meta_set(ctx, to, "choices", stamp_of(ctx)) == TERN_OK &&
         put_variables(run, to) == TERN_OK && put_state(run, to) == TERN_OK &&
         tern_archive_save(ctx, to, path) == TERN_OK)
         run->r.saved_step = run->r.steps;
@@ -268,6 +279,7 @@ static tern_status restore(ti_run *run, const tern_archive *from, const char *pa
     tern_ctx *ctx = run->ctx;
     const char *isa = tern_archive_meta(from, "isa"), *version = tern_archive_meta(from, "version");
     const char *math = tern_archive_meta(from, "math"); /* a file without it is older: f32 */
+    const char *choices = tern_archive_meta(from, "choices");
     const tern_array *counts = wanted(run, from, path, "fit.counts", TERN_I64, N_COUNTS);
     const tern_array *reals =
         counts ? wanted(run, from, path, "fit.reals", TERN_F64, N_REALS) : NULL;
@@ -291,6 +303,12 @@ static tern_status restore(ti_run *run, const tern_archive *from, const char *pa
     else if (!version || strcmp(version, tern_version()) != 0)
         snprintf(run->r.note, sizeof run->r.note, "the checkpoint was made by version %s",
                  version ? version : "unknown");
+    else if (!tern_tune_holds(ctx, choices ? choices : ""))
+        snprintf(
+            run->r.note, sizeof run->r.note,
+            "the checkpoint was made with the choices %s of --tune, here are %s: the last bits "
+            "may differ",
+            choices && *choices ? choices : "(none)", *stamp_of(ctx) ? stamp_of(ctx) : "(none)");
     if (ti_meter_set(ctx, run->meter, real + R_METER_SUM) != TERN_OK) return tern_error(ctx);
     return tern_optim_lr_read(ctx, run->opt);
 }

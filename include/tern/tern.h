@@ -15,5 +15,6 @@
 #include "tern/program.h"
 #include "tern/tensor.h"
 #include "tern/train.h"
+#include "tern/tune.h"
 
 #endif
