@@ -243,14 +243,25 @@ static tern_status choose_row(tern_ctx *ctx, const ti_call *c, ti_work *w, ti_vi
     return TERN_OK;
 }
 
+/* What besides op, options and operands decides. */
+static int64_t settings_word(const ti_call *c, unsigned wanted)
+{
+    /* how much scratch a row takes may depend on the number of threads */
+    return wanted | (int64_t)c->ctx->n_threads << 8 | (int64_t)c->ctx->math << 20 |
+           (int64_t)c->ctx->no_winograd << 22 | (int64_t)c->n_in << 32;
+}
+
+static int64_t kind_word(const ti_meta *m)
+{
+    return m ? (int64_t)m->shape.rank | (int64_t)m->type << 8 : -1;
+}
+
 static int key_words(const ti_call *c, unsigned wanted, int64_t *word)
 {
     int n = 0;
 
     word[n++] = (int64_t)(intptr_t)c->op;
-    /* how much scratch a row takes may depend on the number of threads */
-    word[n++] = wanted | (int64_t)c->ctx->n_threads << 8 | (int64_t)c->ctx->math << 20 |
-                (int64_t)c->ctx->no_winograd << 22 | (int64_t)c->n_in << 32;
+    word[n++] = settings_word(c, wanted);
     word[n++] = (int64_t)c->scratch_below;
     word[n + (int)(c->op->opts_size / 8)] = 0; /* the last word may be half full */
     memcpy(word + n, c->opts, c->op->opts_size);
@@ -258,13 +269,32 @@ static int key_words(const ti_call *c, unsigned wanted, int64_t *word)
     for (int i = 0; i < c->n_in; i++) {
         const ti_meta *m = c->in[i] ? &c->in[i]->m : NULL;
 
-        word[n++] = m ? (int64_t)m->shape.rank | (int64_t)m->type << 8 : -1;
+        word[n++] = kind_word(m);
         for (int a = 0; m && a < m->shape.rank; a++) {
             word[n++] = m->shape.dim[a];
             word[n++] = m->stride[a];
         }
     }
     return n;
+}
+
+/* Whether the choice's words are what key_words would give, of which none is written. */
+static bool is_for(const ti_choice *how, const ti_call *c, unsigned wanted)
+{
+    const int64_t *word = how->words;
+
+    if (*word++ != (int64_t)(intptr_t)c->op || *word++ != settings_word(c, wanted) ||
+        *word++ != (int64_t)c->scratch_below || memcmp(word, c->opts, c->op->opts_size) != 0)
+        return false;
+    word += (c->op->opts_size + 7) / 8;
+    for (int i = 0; i < c->n_in; i++) {
+        const ti_meta *m = c->in[i] ? &c->in[i]->m : NULL;
+
+        if (*word++ != kind_word(m)) return false;
+        for (int a = 0; m && a < m->shape.rank; a++, word += 2)
+            if (word[0] != m->shape.dim[a] || word[1] != m->stride[a]) return false;
+    }
+    return true;
 }
 
 static void free_choice(tern_ctx *ctx, ti_choice *c)
@@ -277,6 +307,7 @@ static void free_choice(tern_ctx *ctx, ti_choice *c)
 /* Forgets what no program refers to. */
 static void evict(tern_ctx *ctx)
 {
+    memset(ctx->recent, 0, sizeof ctx->recent);
     for (int i = 0; i < TI_CHOICES; i++)
         for (ti_choice **at = &ctx->choice[i]; *at;) {
             ti_choice *c = *at;
@@ -351,8 +382,9 @@ ti_choice *ti_choose(tern_ctx *ctx, ti_call *c, unsigned wanted)
     int64_t few[KEY_FEW], *word = few;
     const size_t most = 4 + c->op->opts_size / 8 + (size_t)c->n_in * (1 + 2 * TERN_RANK);
     uint64_t hash = 0, weight = 0x9e3779b97f4a7c15u;
-    ti_choice *found;
+    ti_choice **recent = &ctx->recent[(uintptr_t)c->op / sizeof(ti_op) % TI_RECENT], *found;
 
+    if (*recent && is_for(*recent, c, wanted)) return *recent;
     if (most > KEY_FEW && !(word = ti_alloc(ctx, most * sizeof *word))) return NULL;
     const int n = key_words(c, wanted, word);
     for (int i = 0; i < n; i++) { /* the products do not wait for each other */
@@ -370,7 +402,7 @@ ti_choice *ti_choose(tern_ctx *ctx, ti_call *c, unsigned wanted)
         ctx->choice[hash % TI_CHOICES] = found;
     }
     if (word != few) ti_free(ctx, word);
-    return found;
+    return *recent = found;
 }
 
 /* ---- Running ---- */

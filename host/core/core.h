@@ -11,7 +11,7 @@
 #include "tern/grad.h"
 #include "tern/ops.h"
 
-enum { TI_FRAMES = 256, TI_CHOICES = 1024, TI_KEPT_SIZES = 9 };
+enum { TI_FRAMES = 256, TI_CHOICES = 1024, TI_RECENT = 16, TI_KEPT_SIZES = 9 };
 
 /* A tape node. It is owned by its outputs, so the tape of what nobody can reach is gone. */
 struct ti_node {
@@ -102,7 +102,7 @@ struct tern_ctx {
     ti_plan *tracing;
     ti_block *arena;
     uint64_t arena_age, n_plan;
-    ti_choice *choice[TI_CHOICES];
+    ti_choice *choice[TI_CHOICES], *recent[TI_RECENT]; /* recent: found last, by op */
     int n_choices;
     struct ti_tune *tune; /* tune.h; NULL until it is asked for */
     /* Modules, optimizers and the like register what must be freed when the context closes. */

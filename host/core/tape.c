@@ -155,6 +155,16 @@ static bool visit(walk *w, ti_node *n)
     return true;
 }
 
+/* Earliest first. A chain of calls is met latest first: it needs no sort. */
+static void turn_round(walk *w)
+{
+    for (int i = 0, j = w->n - 1; i < j; i++, j--) {
+        const stop first = w->at[i];
+        w->at[i] = w->at[j];
+        w->at[j] = first;
+    }
+}
+
 static int by_seq(const void *a, const void *b)
 {
     const uint64_t x = ((const stop *)a)->node->seq, y = ((const stop *)b)->node->seq;
@@ -174,7 +184,10 @@ static tern_status begin(walk *w, int n_y, tern_tensor *const *y)
             const tern_tensor *t = w->at[i].node->in[j];
             if (t && !visit(w, t->node)) return ctx->error;
         }
-    if (w->n) qsort(w->at, (size_t)w->n, sizeof *w->at, by_seq);
+    bool chain = true;
+    for (int i = 1; i < w->n; i++) chain &= w->at[i - 1].node->seq > w->at[i].node->seq;
+    if (chain) turn_round(w);
+    else qsort(w->at, (size_t)w->n, sizeof *w->at, by_seq);
     for (int i = 0; i < w->n; i++) w->at[i].node->i_walk = i;
     w->g = ti_alloc(ctx, (size_t)w->n * sizeof *w->g);
     return ctx->error;

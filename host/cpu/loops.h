@@ -228,12 +228,30 @@ static inline void ti_loop_over(const ti_work *w, const ti_nest *e, bool dense, 
     ti_threads_run(small ? NULL : ti_cpu_threads(w->device), chunks, ti_loop_chunk, &l);
 }
 
+/* A short result and its inputs in one run each, as of most eager calls. */
+static inline bool ti_loop_short(const ti_work *w, int n_in, ti_run_fn run, const void *arg)
+{
+    const ti_view *y = &w->out[0];
+    char *p[TI_OPERANDS] = {y->data};
+    int64_t step[TI_OPERANDS] = {1};
+    bool flat = y->packed && y->count <= TI_CHUNK;
+
+    for (int k = 0; k < n_in; k++) {
+        flat &= w->in[k].packed && w->in[k].count == y->count;
+        p[k + 1] = w->in[k].data;
+        step[k + 1] = 1;
+    }
+    if (flat) run(arg, y->count, p, step);
+    return flat;
+}
+
 /* The same for the result and its first n_in inputs. */
 static inline void ti_loop(const ti_work *w, int n_in, bool dense, double ns, ti_run_fn run,
                            const void *arg)
 {
     ti_nest e;
 
+    if (ti_loop_short(w, n_in, run, arg)) return;
     ti_nest_of(&e, w, n_in);
     ti_loop_over(w, &e, dense, ns, run, arg);
 }
