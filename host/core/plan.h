@@ -105,6 +105,7 @@ const ti_plan *ti_last_plan(const tern_program *p);
 /* Passes. */
 tern_status ti_prune(ti_plan *p);
 tern_status ti_fuse(ti_plan *p);
+tern_status ti_chain(ti_plan *p);
 bool ti_same_arg(const ti_arg *a, const ti_arg *b); /* the same elements, or both absent */
 tern_status ti_lay_out(ti_plan *p);
 tern_status ti_schedule(ti_plan *p);

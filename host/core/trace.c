@@ -290,6 +290,7 @@ static tern_status passes(ti_plan *p)
     ti_log_plan(p, "pruned", false);
     if (!ti_listed(p->ctx->env.disable, "fuse")) {
         TI_TRY(ti_fuse(p));
+        TI_TRY(ti_chain(p));
         ti_log_plan(p, "fused", false);
     }
     if (!ti_listed(p->ctx->env.disable, "layout")) TI_TRY(ti_lay_out(p));

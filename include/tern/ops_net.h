@@ -151,6 +151,43 @@ TERN_API tern_tensor *tern_dropout(tern_ctx *ctx, tern_tensor *x, tern_tensor *c
                                    const tern_dropout_opts *opts);
 TERN_API tern_tensor *tern_fill(tern_ctx *ctx, tern_type type, tern_shape shape, double value);
 
+/* ---- Chains ---- */
+
+enum { TERN_CHAIN = 6, TERN_CHAIN_IN = 3 };
+typedef enum {
+    TERN_CHAIN_END,
+    TERN_CHAIN_ADD,
+    TERN_CHAIN_SUB,
+    TERN_CHAIN_MUL,
+    TERN_CHAIN_DIV,
+    TERN_CHAIN_MAXIMUM,
+    TERN_CHAIN_MINIMUM,
+    TERN_CHAIN_TANH_D,    /* b (1 - a a) */
+    TERN_CHAIN_SIGMOID_D, /* b a (1 - a) */
+    TERN_CHAIN_SCALE,     /* a p; from here on functions of one operand */
+    TERN_CHAIN_SHIFT,     /* a + p */
+    TERN_CHAIN_NEG,
+    TERN_CHAIN_ABS,
+    TERN_CHAIN_EXP,
+    TERN_CHAIN_LOG,
+    TERN_CHAIN_SQRT,
+    TERN_CHAIN_RSQRT,
+    TERN_CHAIN_TANH,
+    TERN_CHAIN_SIGMOID,
+    TERN_CHAIN_RELU,
+    TERN_CHAIN_KINDS
+} tern_chain_kind;
+/* Step k is kind[k] of operands a[k] and b[k]: 0 … 2 are the inputs, 3 + j is step j, j < k. It
+ * ends before the first TERN_CHAIN_END; each step but the last one is an operand of a later one. */
+typedef struct tern_chain_opts {
+    int kind[TERN_CHAIN], a[TERN_CHAIN], b[TERN_CHAIN];
+    double p[TERN_CHAIN];
+} tern_chain_opts;
+/* Elementwise operations on inputs of one shape as one call: the result of the last step. x1 and x2
+ * may be NULL where no step takes them. Programs make it of calls that follow each other. */
+TERN_API tern_tensor *tern_chain(tern_ctx *ctx, tern_tensor *x0, tern_tensor *x1, tern_tensor *x2,
+                                 const tern_chain_opts *opts);
+
 /* ---- Updates; no gradients ---- */
 
 /* *stats f64 [2]: the 2-norm of x[0], how many elements of all are not finite. Returns 1 or 0, f32:
