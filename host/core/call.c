@@ -209,20 +209,34 @@ static void add(tern_call_error *e, const char *name, const ti_judged *judged)
     e->want = d.want;
 }
 
-/* Output i of the call; `c` is the same call on ref, with its outputs. */
+/* The call `c` on ref, seen from a context on the CPU: bounds are sums of sizes, of which a few
+ * digits count, and the reference's plain loops would take long. in: room for the inputs. */
+static tern_status for_bounds(ti_call *b, tern_ctx *cpu, const ti_call *c, tern_tensor **in)
+{
+    *b = *c;
+    b->ctx = cpu;
+    b->in = in;
+    for (int i = 0; i < c->n_in; i++)
+        in[i] = c->in[i] ? ti_tensor_wrap(cpu, &c->in[i]->m, c->in[i]->store->data) : NULL;
+    for (int i = 0; i < c->op->n_out; i++)
+        if (c->out[i]) b->out[i] = ti_tensor_wrap(cpu, &c->out[i]->m, c->out[i]->store->data);
+    return cpu->error;
+}
+
+/* Output i of the call; `c` is the same call on ref, with its outputs, `b` the same for bounds. */
 static tern_status check_output(tern_ctx *ctx, tern_call_error *e, tern_call *k, const ti_call *c,
-                                int i)
+                                const ti_call *b, int i)
 {
     tern_tensor *bound = NULL, *want = c->out[i], *got = k->out[i];
     const int64_t n = tern_count(want->m.shape);
     double *x;
 
     if (k->op->bound && want->m.type == TERN_F64)
-        bound = k->op->bound(c, i, k->how ? k->how->chain : 1);
-    if (c->ctx->error) return c->ctx->error;
+        bound = k->op->bound(b, i, k->how ? k->how->chain : 1);
+    if (b->ctx->error) return b->ctx->error;
     if (!(x = ti_alloc(ctx, (size_t)(3 * n + 1) * sizeof *x))) return ctx->error;
     if (!tern_to_doubles(ctx, x, got) && !tern_to_doubles(c->ctx, x + n, want) &&
-        (!bound || !tern_to_doubles(c->ctx, x + 2 * n, bound))) {
+        (!bound || !tern_to_doubles(b->ctx, x + 2 * n, bound))) {
         const tern_type type = got->m.type;
         const ti_judged judged = {.type = type,
                                   .work = ti_working_type(k->n_in, k->in, type),
@@ -236,32 +250,58 @@ static tern_status check_output(tern_ctx *ctx, tern_call_error *e, tern_call *k,
     return ctx->error;
 }
 
+/* The call on ref in f64, and each output that both have against it. */
+static void check(tern_ctx *ctx, tern_call_error *e, tern_call *k, ti_call *c, tern_ctx *cpu)
+{
+    tern_tensor **in = ti_alloc(ctx, (size_t)(2 * k->n_in + 1) * sizeof(tern_tensor *));
+    ti_call b;
+
+    if (!in) return;
+    c->in = in;
+    for (int i = 0; i < k->n_in && !ctx->error; i++)
+        if (k->in[i] && !is_hint(k, i)) in[i] = widened(ctx, c->ctx, k->in[i]);
+    if (!ctx->error && !ti_apply(c->ctx, k->op, k->opts, k->n_in, in, k->wanted, c->out) &&
+        !for_bounds(&b, cpu, c, in + k->n_in))
+        for (int i = 0; i < k->op->n_out; i++)
+            if (k->op->out[i].kind != TI_HINT && c->out[i] && k->out[i])
+                if (check_output(ctx, e, k, c, &b, i)) break;
+    ti_free(ctx, in);
+}
+
+/* The context takes over what went wrong on another. */
+static void take_error(tern_ctx *ctx, const char *where, tern_ctx *other)
+{
+    if (other->error && !ctx->error)
+        ti_fail(ctx, other->error, "on %s: %.400s", where, other->text);
+    tern_error_clear(other);
+}
+
 tern_status tern_call_check(tern_ctx *ctx, tern_call_error *e, tern_call *k, tern_ctx *ref)
 {
     int64_t filled[TI_OPTS / 8];
-    tern_tensor **in;
+    tern_ctx *cpu;
 
     if (!ti_ready(ctx, e && k && ref && ref != ctx, "call_check"))
         return ctx ? ctx->error : TERN_E_ARGUMENT;
     *e = (tern_call_error){.worst = -1};
     TI_TRY(tern_call_run(ctx, k, 1));
-    if (!(in = ti_alloc(ctx, (size_t)(k->n_in + 1) * sizeof(tern_tensor *)))) return ctx->error;
-    ti_opts_fill(k->op, filled, k->opts);
-    ti_call c = {.ctx = ref, .op = k->op, .opts = filled, .n_in = k->n_in, .in = in};
-    if (k->how) c.numbers = k->how->row->numbers;
-    tern_frame_begin(ref);
-    for (int i = 0; i < k->n_in && !ctx->error; i++)
-        if (k->in[i] && !is_hint(k, i)) in[i] = widened(ctx, ref, k->in[i]);
-    ref->no_grad++;
-    if (!ctx->error && !ti_apply(ref, k->op, k->opts, k->n_in, in, k->wanted, c.out))
-        for (int i = 0; i < k->op->n_out && !ref->error; i++)
-            if (k->op->out[i].kind != TI_HINT && c.out[i] && k->out[i])
-                if (check_output(ctx, e, k, &c, i)) break;
-    ref->no_grad--;
-    if (ref->error && !ctx->error) ti_fail(ctx, ref->error, "on ref: %.400s", ref->text);
-    tern_error_clear(ref);
-    tern_frame_end(ref);
-    ti_free(ctx, in);
+    if (tern_open(&cpu, "cpu") == TERN_OK) {
+        ti_opts_fill(k->op, filled, k->opts);
+        ti_call c = {.ctx = ref, .op = k->op, .opts = filled, .n_in = k->n_in};
+        if (k->how) c.numbers = k->how->row->numbers;
+        cpu->no_grad++; /* for good */
+        ref->no_grad++;
+        tern_frame_begin(ref);
+        tern_frame_begin(cpu);
+        check(ctx, e, k, &c, cpu);
+        tern_frame_end(cpu);
+        tern_frame_end(ref);
+        ref->no_grad--;
+    }
+    take_error(ctx, "ref", ref);
+    if (!cpu) return ctx->error ? ctx->error : ti_fail(ctx, TERN_E_MEMORY, "call_check: no memory");
+    take_error(ctx, "cpu", cpu);
+    (void)!tern_close(cpu);
     return ctx->error;
 }
 

@@ -45,17 +45,18 @@ static void gru_back(const ti_recurrence *r, const ti_step *s, const ti_near *d,
     const int64_t H = r->H;
     const ti_near *gate = s->gate, h = s->before[0];
     const ti_near n = ti_near_back(
-        &r->how, gate[2], ti_near_mul(&r->how, d[0], ti_near_rest(&r->how, gate[1])), TERN_TANH);
-    const ti_near minus = {tern_neg(r->how.ctx, gate[2].v), gate[2].e};
+        &r->how, gate[2], ti_near_mul(&r->how, ti_near_rest(&r->how, gate[1]), d[0]), TERN_TANH);
     const ti_near z = ti_near_back(
-        &r->how, gate[1], ti_near_mul(&r->how, d[0], ti_near_add(&r->how, h, minus)), TERN_SIGMOID);
-    const ti_near d_h = ti_near_mul(&r->how, d[0], gate[1]);
+        &r->how, gate[1],
+        ti_near_mul(&r->how, ti_near_add(&r->how, h, ti_near_neg(&r->how, gate[2])), d[0]),
+        TERN_SIGMOID);
+    const ti_near d_h = ti_near_mul(&r->how, gate[1], d[0]);
     ti_near reset, direct = d_h;
 
     if (before(r)) {
         const ti_near d_rh = ti_near_product(&r->how, n, r->w_hh, 2 * H, H);
         reset = ti_near_back(&r->how, gate[0], ti_near_mul(&r->how, d_rh, h), TERN_SIGMOID);
-        direct = ti_near_add(&r->how, d_h, ti_near_mul(&r->how, d_rh, gate[0]));
+        direct = ti_near_add(&r->how, d_h, ti_near_mul(&r->how, gate[0], d_rh));
     } else {
         reset = ti_near_back(&r->how, gate[0], ti_near_mul(&r->how, n, gate[3]), TERN_SIGMOID);
     }
@@ -63,7 +64,7 @@ static void gru_back(const ti_recurrence *r, const ti_step *s, const ti_near *d,
     shares->n = 2;
     shares->h[0] = ti_near_beside(&r->how, 2, (ti_near[]){reset, z});
     shares->operand[0] = h;
-    shares->h[1] = before(r) ? n : ti_near_mul(&r->how, n, gate[0]);
+    shares->h[1] = before(r) ? n : ti_near_mul(&r->how, gate[0], n);
     shares->operand[1] = before(r) ? gate[3] : h;
     to[0] = ti_near_add(&r->how, direct, ti_near_product(&r->how, shares->h[0], r->w_hh, 0, 2 * H));
     if (!before(r))

@@ -27,18 +27,18 @@ static void lstm_back(const ti_recurrence *r, const ti_step *s, const ti_near *d
 {
     const ti_near *gate = s->gate, h = d[0];
     const ti_near c = ti_near_add(
-        &r->how, d[1], ti_near_back(&r->how, s->c, ti_near_mul(&r->how, h, gate[3]), TERN_TANH));
+        &r->how, d[1], ti_near_back(&r->how, s->c, ti_near_mul(&r->how, gate[3], h), TERN_TANH));
     const ti_near g[4] = {
-        ti_near_back(&r->how, gate[0], ti_near_mul(&r->how, c, gate[2]), TERN_SIGMOID),
+        ti_near_back(&r->how, gate[0], ti_near_mul(&r->how, gate[2], c), TERN_SIGMOID),
         ti_near_back(&r->how, gate[1], ti_near_mul(&r->how, c, s->before[1]), TERN_SIGMOID),
-        ti_near_back(&r->how, gate[2], ti_near_mul(&r->how, c, gate[0]), TERN_TANH),
-        ti_near_back(&r->how, gate[3], ti_near_mul(&r->how, h, s->c), TERN_SIGMOID),
+        ti_near_back(&r->how, gate[2], ti_near_mul(&r->how, gate[0], c), TERN_TANH),
+        ti_near_back(&r->how, gate[3], ti_near_mul(&r->how, s->c, h), TERN_SIGMOID),
     };
 
     shares->x = shares->h[0] = ti_near_beside(&r->how, 4, g);
     shares->operand[0] = s->before[0];
     to[0] = ti_near_product(&r->how, shares->x, r->w_hh, 0, 4 * r->H);
-    to[1] = ti_near_mul(&r->how, c, gate[1]);
+    to[1] = ti_near_mul(&r->how, gate[1], c);
 }
 
 static const ti_cell cell = {2, 4, lstm_forward, lstm_back};

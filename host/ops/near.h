@@ -1,9 +1,25 @@
 /*
- * near.h - values that carry bounds of their errors: compositions and bounds of ops with many steps
+ * near.h - values that carry probes of their errors: compositions and bounds of ops with many steps
  * out of one text.
  *
- * An error is in units of u and to first order: an operation's own rounding, and what becomes of
- * its operands' errors. Without `errors` only values are computed.
+ * To first order an error is a sum over all earlier roundings, each times the Jacobians on its way,
+ * with their signs. Roundings are taken as independent, of mean 0, each within its size times u (a
+ * sum of L terms: within sqrt(L + 1) times their sizes, as ti_sum_error has it). Then an error is
+ * beyond k s u with probability 2 exp(-k² / 2), where s² is the sum of the squares of those
+ * products (Azuma). s is found by PROBES vectors that go the same way: in the place of each
+ * rounding they take its size times a uniform number of variance 1, and pass on what they have by
+ * the same Jacobians. With v such a probe of an error, its density is at most 1 / (s sqrt 6) (Ball
+ * 1986, sections of the cube), so the mean of exp(-k² v² / 2 s²) is at most 1.024 / k, and an error
+ * is beyond k u sqrt(sum v²) with probability 2 (1.024 / k)^16 = 2.5e-8 for k = 3.2.
+ *
+ * Two things are not as taken here:
+ *  - Equal operands, in other steps or sequences, round equally. So a probe takes each size twice:
+ *    by numbers that are new each time, and by numbers that steps and sequences share.
+ *  - Errors may leave the first order, where steps amplify what came before. So an activation has
+ *    the largest slope within its argument's error, a factor stands where its error may lead, and
+ *    errors of results within [-1, 1] end there. This takes u for that of f32.
+ *
+ * Without `errors` only values are computed.
  */
 #ifndef TI_OPS_NEAR_H
 #define TI_OPS_NEAR_H
@@ -11,15 +27,36 @@
 #include "ops/common.h"
 #include "ops/rules.h"
 
+enum { TI_PROBES = 16 };
+#define TI_PROBES_FACTOR 3.2
+#define TI_NEAR_U 0x1p-24
+#define TI_NEAR_MOST 1e100 /* of a probe: its square is finite, and no f32 is as far off */
+
 typedef struct {
-    tern_tensor *v, *e; /* e NULL: exact, or not asked */
+    tern_tensor *v;
+    tern_tensor *e;    /* [PROBES, as v]; NULL: exact, or not asked */
+    tern_tensor *flip; /* of relu's result: 1 where the error leads to the other side of 0 */
+    bool unit;         /* lies in [-1, 1] */
 } ti_near;
+
+/* Which random numbers come next. */
+typedef struct {
+    int64_t drawn, place; /* since the beginning, and since the beginning of a step */
+} ti_near_count;
 
 typedef struct {
     tern_ctx *ctx;
     bool errors;
-    double sum; /* ti_sum_error of the row's chain, for products and sums */
+    double chain;   /* L of the row: the longest of all its sums */
+    int64_t beside; /* terms that a kernel may add up together with those of a product */
+    ti_near_count *count;
 } ti_near_how;
+
+/* The size of the roundings in a sum of so many terms, as a multiple of the sum of their sizes. */
+static inline double ti_near_scale(const ti_near_how *m, int64_t terms)
+{
+    return sqrt(fmin(m->chain, (double)(terms + m->beside)) + 1);
+}
 
 /* a + b, NULL for none. */
 static inline tern_tensor *ti_near_total(tern_ctx *ctx, tern_tensor *a, tern_tensor *b)
@@ -27,39 +64,108 @@ static inline tern_tensor *ti_near_total(tern_ctx *ctx, tern_tensor *a, tern_ten
     return a && b ? tern_add(ctx, a, b) : a ? a : b;
 }
 
-/* e + |w| d, for the error d of the factor beside w. */
-static inline tern_tensor *ti_near_plus(tern_ctx *ctx, tern_tensor *e, tern_tensor *w,
-                                        tern_tensor *d)
+/* ---- Probes ---- */
+
+static inline tern_shape ti_near_probes(tern_shape s)
 {
-    return d ? ti_near_total(ctx, e, tern_mul(ctx, tern_abs(ctx, w), d)) : e;
+    tern_shape to = {s.rank + 1, {TI_PROBES}};
+
+    memcpy(to.dim + 1, s.dim, (size_t)s.rank * sizeof *s.dim);
+    return to;
 }
+
+static inline tern_tensor *ti_near_draw(tern_ctx *ctx, const char *purpose, int64_t counter,
+                                        tern_shape s)
+{
+    const double sqrt3 = 1.7320508075688772;
+    tern_random_opts o = {
+        .purpose = tern_purpose(purpose), .type = TERN_F64, .a = -sqrt3, .b = sqrt3};
+
+    ti_shape_into(s, &o.rank, o.dim);
+    return tern_uniform(ctx, tern_fill(ctx, TERN_I64, TI_SCALAR, (double)counter), &o);
+}
+
+/* Probes of e, and of roundings of such sizes [rows, columns] or [columns]; results that are
+ * subnormal in f32 round by half of its smallest step. */
+static inline tern_tensor *ti_near_rounded(const ti_near_how *m, tern_tensor *e, tern_tensor *size)
+{
+    tern_shape s = ti_near_probes(tern_shape_of(size));
+
+    size = tern_shift(m->ctx, size, 0x1p-150 / TI_NEAR_U);
+    tern_tensor *own = ti_near_draw(m->ctx, "near.own", m->count->drawn++, s);
+
+    if (s.rank == 3) s.dim[1] = 1;
+    tern_tensor *all = ti_near_draw(m->ctx, "near.all", m->count->place++, s);
+    return ti_near_total(m->ctx, e, tern_mul(m->ctx, tern_add(m->ctx, own, all), size));
+}
+
+/* How far off a value with these probes is, in units of u. */
+static inline tern_tensor *ti_near_reach(tern_ctx *ctx, tern_tensor *e)
+{
+    const tern_reduce_opts probes = {.axes = 1};
+    tern_tensor *squares = tern_sum(ctx, tern_mul(ctx, e, e), &probes);
+
+    return tern_scale(ctx, tern_sqrt(ctx, squares), TI_PROBES_FACTOR);
+}
+
+static inline tern_tensor *ti_near_clip(tern_ctx *ctx, tern_tensor *x, double most)
+{
+    return tern_clamp(ctx, x,
+                      &(tern_clamp_opts){.has_min = 1, .has_max = 1, .min = -most, .max = most});
+}
+
+/* a where its error leads away from 0. */
+static inline tern_tensor *ti_near_far(const ti_near_how *m, ti_near a)
+{
+    tern_ctx *ctx = m->ctx;
+
+    if (!a.e) return a.v;
+    tern_tensor *d = tern_scale(ctx, ti_near_reach(ctx, a.e), TI_NEAR_U);
+    tern_tensor *down = tern_lt(ctx, a.v, ti_constant(ctx, a.v, 0));
+    tern_tensor *far = tern_where(ctx, down, tern_sub(ctx, a.v, d), tern_add(ctx, a.v, d));
+    return a.unit ? ti_near_clip(ctx, far, 1) : far;
+}
+
+/* ---- Arithmetic ---- */
 
 static inline ti_near ti_near_add(const ti_near_how *m, ti_near a, ti_near b)
 {
-    ti_near y = {tern_add(m->ctx, a.v, b.v), NULL};
+    ti_near y = {.v = tern_add(m->ctx, a.v, b.v)};
 
-    if (m->errors)
-        y.e = ti_near_total(m->ctx, ti_near_total(m->ctx, tern_abs(m->ctx, y.v), a.e), b.e);
+    if (m->errors) y.e = ti_near_rounded(m, ti_near_total(m->ctx, a.e, b.e), tern_abs(m->ctx, y.v));
     return y;
 }
 
+/* (a + da) (b + db) - a b = da b + (a + da) db: a is the unit, where one is, lest the error of an
+ * error builds up over steps. */
 static inline ti_near ti_near_mul(const ti_near_how *m, ti_near a, ti_near b)
 {
-    ti_near y = {tern_mul(m->ctx, a.v, b.v), NULL};
+    tern_ctx *ctx = m->ctx;
+    ti_near y = {.v = tern_mul(ctx, a.v, b.v), .unit = a.unit && b.unit};
 
-    if (m->errors)
-        y.e = ti_near_plus(m->ctx, ti_near_plus(m->ctx, tern_abs(m->ctx, y.v), a.v, b.e), b.v, a.e);
+    if (!m->errors) return y;
+    tern_tensor *by_a = a.e ? tern_mul(ctx, a.e, b.v) : NULL;
+    tern_tensor *by_b = b.e ? tern_mul(ctx, b.e, ti_near_far(m, a)) : NULL;
+    y.e = ti_near_rounded(m, ti_near_total(ctx, by_a, by_b), tern_abs(ctx, y.v));
     return y;
 }
 
-/* 1 - a */
+static inline ti_near ti_near_neg(const ti_near_how *m, ti_near a)
+{
+    return (ti_near){
+        .v = tern_neg(m->ctx, a.v), .e = a.e ? tern_neg(m->ctx, a.e) : NULL, .unit = a.unit};
+}
+
+/* 1 - a, for a in [0, 1] if it is a unit. */
 static inline ti_near ti_near_rest(const ti_near_how *m, ti_near a)
 {
-    ti_near y = {tern_shift(m->ctx, tern_neg(m->ctx, a.v), 1), NULL};
+    ti_near minus = ti_near_neg(m, a), y = {.v = tern_shift(m->ctx, minus.v, 1), .unit = a.unit};
 
-    if (m->errors) y.e = ti_near_total(m->ctx, tern_abs(m->ctx, y.v), a.e);
+    if (m->errors) y.e = ti_near_rounded(m, minus.e, tern_abs(m->ctx, y.v));
     return y;
 }
+
+/* ---- Activations ---- */
 
 /* The slope of an activation with result y. */
 static inline ti_near ti_near_slope(const ti_near_how *m, ti_near y, int act)
@@ -68,135 +174,59 @@ static inline ti_near ti_near_slope(const ti_near_how *m, ti_near y, int act)
     return ti_near_rest(m, ti_near_mul(m, y, y));
 }
 
+/* The largest slope of tanh or the sigmoid within the error of a. */
+static inline tern_tensor *ti_near_steepest(const ti_near_how *m, ti_near a, int act)
+{
+    const ti_near_how exact = {.ctx = m->ctx};
+    tern_tensor *d = tern_scale(m->ctx, ti_near_reach(m->ctx, a.e), TI_NEAR_U);
+    tern_tensor *least = tern_relu(m->ctx, tern_sub(m->ctx, tern_abs(m->ctx, a.v), d));
+
+    /* on the side where a sigmoid far out is no 1 */
+    least = tern_neg(m->ctx, least);
+    return ti_near_slope(&exact, (ti_near){.v = ti_act(m->ctx, least, act)}, act).v;
+}
+
+static inline ti_near ti_near_relu(const ti_near_how *m, ti_near a)
+{
+    tern_ctx *ctx = m->ctx;
+    ti_near y = {.v = tern_relu(ctx, a.v)};
+
+    if (!a.e) return y;
+    tern_tensor *zero = ti_constant(ctx, a.v, 0);
+    tern_tensor *d = tern_scale(ctx, ti_near_reach(ctx, a.e), TI_NEAR_U);
+    tern_tensor *up = tern_gt(ctx, tern_add(ctx, a.v, d), zero);
+    y.e = tern_where(ctx, up, a.e, zero);
+    y.flip = tern_cast(ctx, tern_le(ctx, tern_abs(ctx, a.v), d), a.v->m.type);
+    return y;
+}
+
 static inline ti_near ti_near_act(const ti_near_how *m, ti_near a, int act)
 {
     tern_ctx *ctx = m->ctx;
-    ti_near y = {ti_act(ctx, a.v, act), NULL};
 
-    if (!m->errors || act == TERN_RELU) return (ti_near){y.v, a.e};
-    y.e = tern_scale(ctx, tern_abs(ctx, y.v), 4);
-    if (a.e) {
-        const ti_near_how exact = {.ctx = ctx};
-        y.e = ti_near_plus(ctx, y.e, ti_near_slope(&exact, (ti_near){y.v, NULL}, act).v, a.e);
-    }
+    if (act == TERN_RELU) return ti_near_relu(m, a);
+    ti_near y = {.v = ti_act(ctx, a.v, act), .unit = true};
+    if (!m->errors) return y;
+    tern_tensor *before = a.e ? tern_mul(ctx, a.e, ti_near_steepest(m, a, act)) : NULL;
+    y.e = ti_near_rounded(m, before, tern_scale(ctx, tern_abs(ctx, y.v), 4));
+    y.e = ti_near_clip(ctx, y.e, 8 / TI_NEAR_U);
     return y;
 }
 
-/* g times the slope of an activation whose result is y. */
+/* g times the slope of an activation whose result is y. Where relu's argument may lie on the other
+ * side of 0 all of g may be the error. */
 static inline ti_near ti_near_back(const ti_near_how *m, ti_near y, ti_near g, int act)
 {
-    tern_tensor *zero = ti_constant(m->ctx, y.v, 0);
-
-    if (act != TERN_RELU) return ti_near_mul(m, g, ti_near_slope(m, y, act));
-    tern_tensor *up = tern_gt(m->ctx, y.v, zero);
-    return (ti_near){tern_where(m->ctx, up, g.v, zero), g.e};
-}
-
-static inline tern_tensor *ti_near_part(tern_ctx *ctx, tern_tensor *x, int axis, int64_t from,
-                                        int64_t count)
-{
-    if (!x || (from == 0 && count == tern_shape_of(x).dim[axis])) return x;
-    return tern_slice(ctx, x, &(tern_slice_opts){.axis = axis, .from = from, .count = count});
-}
-
-static inline ti_near ti_near_columns(const ti_near_how *m, ti_near a, int64_t from, int64_t count)
-{
-    return (ti_near){ti_near_part(m->ctx, a.v, 1, from, count),
-                     ti_near_part(m->ctx, a.e, 1, from, count)};
-}
-
-static inline tern_tensor *ti_near_zeros(tern_ctx *ctx, const tern_tensor *x)
-{
-    return x ? tern_fill(ctx, x->m.type, x->m.shape, 0) : NULL;
-}
-
-static inline tern_tensor *ti_near_error(const ti_near_how *m, ti_near a)
-{
-    return a.e ? a.e : ti_near_zeros(m->ctx, a.v);
-}
-
-/* n <= 4 of them side by side, along axis 1. */
-static inline ti_near ti_near_beside(const ti_near_how *m, int n, const ti_near *a)
-{
-    tern_tensor *v[4], *e[4];
-
-    for (int i = 0; i < n; i++) {
-        v[i] = a[i].v;
-        if (m->errors) e[i] = ti_near_error(m, a[i]);
-    }
-    return (ti_near){n == 1 ? v[0] : tern_concat(m->ctx, n, v, 1),
-                     !m->errors ? NULL
-                     : n == 1   ? e[0]
-                                : tern_concat(m->ctx, n, e, 1)};
-}
-
-/* a w, rows from … from+count of w, which is exact. */
-static inline ti_near ti_near_product(const ti_near_how *m, ti_near a, tern_tensor *w, int64_t from,
-                                      int64_t count)
-{
     tern_ctx *ctx = m->ctx;
-    ti_near y;
 
-    w = ti_near_part(ctx, w, 0, from, count);
-    y = (ti_near){tern_matmul(ctx, a.v, w), NULL};
-    if (m->errors) {
-        tern_tensor *size = tern_scale(ctx, tern_abs(ctx, a.v), m->sum);
-        y.e = tern_matmul(ctx, ti_near_total(ctx, size, a.e), tern_abs(ctx, w));
-    }
-    return y;
-}
-
-/* a w' + b, b may be NULL; rows from … from+count of both. */
-static inline ti_near ti_near_linear(const ti_near_how *m, ti_near a, tern_tensor *w,
-                                     tern_tensor *b, int64_t from, int64_t count)
-{
-    tern_ctx *ctx = m->ctx;
-    tern_tensor *rows = ti_near_part(ctx, w, 0, from, count);
-    ti_near y = ti_near_product(m, a, tern_transpose(ctx, rows, 0, 1), 0, tern_shape_of(w).dim[1]);
-
-    if (!b) return y;
-    b = ti_near_part(ctx, b, 0, from, count);
-    y.v = tern_add(ctx, y.v, b);
-    if (m->errors) y.e = tern_add(ctx, y.e, tern_scale(ctx, tern_abs(ctx, b), m->sum));
-    return y;
-}
-
-/* g' h with the sum over rows. */
-static inline ti_near ti_near_outer(const ti_near_how *m, ti_near g, ti_near h)
-{
-    tern_ctx *ctx = m->ctx;
-    tern_tensor *gt = tern_transpose(ctx, g.v, 0, 1);
-    ti_near y = {tern_matmul(ctx, gt, h.v), NULL};
-
-    if (!m->errors) return y;
-    tern_tensor *g_size = tern_abs(ctx, gt), *h_size = tern_abs(ctx, h.v);
-    tern_tensor *all = tern_add(ctx, tern_scale(ctx, g_size, m->sum),
-                                tern_transpose(ctx, ti_near_error(m, g), 0, 1));
-    y.e = tern_matmul(ctx, all, h_size);
-    if (h.e) y.e = tern_add(ctx, y.e, tern_matmul(ctx, g_size, h.e));
-    return y;
-}
-
-/* Sums over the rows of g. */
-static inline ti_near ti_near_sums(const ti_near_how *m, ti_near g)
-{
-    const tern_reduce_opts rows = {.axes = 1};
-    ti_near y = {tern_sum(m->ctx, g.v, &rows), NULL};
-
-    if (m->errors) {
-        tern_tensor *size = tern_scale(m->ctx, tern_abs(m->ctx, g.v), m->sum);
-        y.e = tern_sum(m->ctx, ti_near_total(m->ctx, size, g.e), &rows);
-    }
-    return y;
-}
-
-/* mask ? a : b; mask NULL: a. */
-static inline ti_near ti_near_chosen(const ti_near_how *m, tern_tensor *mask, ti_near a, ti_near b)
-{
-    if (!mask) return a;
-    return (ti_near){tern_where(m->ctx, mask, a.v, b.v),
-                     m->errors ? tern_where(m->ctx, mask, ti_near_error(m, a), ti_near_error(m, b))
-                               : NULL};
+    if (act != TERN_RELU) return ti_near_mul(m, ti_near_slope(m, y, act), g);
+    tern_tensor *zero = ti_constant(ctx, y.v, 0), *up = tern_gt(ctx, y.v, zero);
+    ti_near d = {.v = tern_where(ctx, up, g.v, zero)};
+    if (g.e) d.e = tern_where(ctx, up, g.e, zero);
+    if (y.flip)
+        d.e = ti_near_rounded(
+            m, d.e, tern_scale(ctx, tern_mul(ctx, tern_abs(ctx, g.v), y.flip), 1 / TI_NEAR_U));
+    return d;
 }
 
 #endif

@@ -2,9 +2,8 @@
  * recurrent.c - the walk over time that rnn, lstm and gru share, as composition and as bound.
  *
  * Forward: gx = w_ih x + b_ih for all steps at once, then one cell a step; a mask keeps the state
- * of sequences that are over. Back: the same steps in the opposite order. Each value may carry a
- * bound of its error (ti_near): an operation's own rounding, and what its operands' errors become
- * to first order.
+ * of sequences that are over. Back: the same steps in the opposite order. Each value may carry
+ * probes of its error (near.h), from which bounds are made.
  */
 #include "ops/recurrent.h"
 
@@ -140,12 +139,12 @@ static tern_tensor *reach(const ti_recurrence *r, int64_t t)
 
 static ti_near zero_state(const ti_recurrence *r)
 {
-    return (ti_near){tern_fill(r->how.ctx, r->x->m.type, TI_SHAPE(r->N, r->H), 0), NULL};
+    return (ti_near){.v = tern_fill(r->how.ctx, r->x->m.type, TI_SHAPE(r->N, r->H), 0)};
 }
 
 static ti_near given_or_zero(const ti_recurrence *r, tern_tensor *t)
 {
-    return t ? (ti_near){t, NULL} : zero_state(r);
+    return t ? (ti_near){.v = t} : zero_state(r);
 }
 
 /* Step t of [T,N,X] as [N,X]. */
@@ -162,26 +161,33 @@ static ti_near x_at(const ti_recurrence *r, int64_t t, tern_tensor *mask)
 {
     tern_tensor *x = at_step(r, r->x, t);
 
-    return (ti_near){mask ? tern_where(r->how.ctx, mask, x, ti_constant(r->how.ctx, x, 0)) : x,
-                     NULL};
+    return (ti_near){.v =
+                         mask ? tern_where(r->how.ctx, mask, x, ti_constant(r->how.ctx, x, 0)) : x};
 }
 
 /* The i-th step to be taken. */
 static int64_t step_at(const ti_recurrence *r, int64_t i) { return r->reverse ? r->T - 1 - i : i; }
 
+/* What steps do at the same place draws the same shared numbers; the way back has its own. */
+static void begin_step(const ti_recurrence *r, bool back)
+{
+    if (r->how.errors) r->how.count->place = back ? 1000 : 0;
+}
+
 /* state: before and after. keep: all steps, by time; or NULL. */
 static void forward(const ti_recurrence *r, ti_near state[2], ti_near *y, ti_step *keep)
 {
     const int64_t rows = r->cell->gates * r->H;
-    const ti_near zero = {ti_constant(r->how.ctx, r->x, 0), NULL};
+    const ti_near zero = {.v = ti_constant(r->how.ctx, r->x, 0)};
 
     state[0] = given_or_zero(r, r->h0);
-    state[1] = r->cell->states == 2 ? given_or_zero(r, r->c0) : (ti_near){NULL, NULL};
+    state[1] = r->cell->states == 2 ? given_or_zero(r, r->c0) : (ti_near){.v = NULL};
     for (int64_t i = 0; i < r->T && !tern_error(r->how.ctx); i++) {
         const int64_t t = step_at(r, i);
         ti_step own, *s = keep ? keep + t : &own;
         ti_near to[2];
 
+        begin_step(r, false);
         s->mask = reach(r, t);
         for (int k = 0; k < 2; k++) s->before[k] = state[k];
         const ti_near gx = ti_near_linear(&r->how, x_at(r, t, s->mask), r->w_ih, r->b_ih, 0, rows);
@@ -192,7 +198,14 @@ static void forward(const ti_recurrence *r, ti_near state[2], ti_near *y, ti_ste
     }
 }
 
-/* [N,X] of each step, or their errors, as [T,N,X]. */
+/* The bound for a value [N,X] with such probes. */
+static tern_tensor *bound_of(const ti_recurrence *r, ti_near a)
+{
+    if (a.e) return ti_near_reach(r->how.ctx, a.e);
+    return tern_fill(r->how.ctx, a.v->m.type, a.v->m.shape, 0);
+}
+
+/* [N,X] of each step, or their bounds, as [T,N,X]. */
 static tern_tensor *all_steps(const ti_recurrence *r, const ti_near *a, bool error, int64_t width)
 {
     tern_tensor **list, *y = NULL;
@@ -200,8 +213,8 @@ static tern_tensor *all_steps(const ti_recurrence *r, const ti_near *a, bool err
     if (r->T == 0) return tern_fill(r->how.ctx, r->x->m.type, TI_SHAPE(0, r->N, width), 0);
     if (!(list = ti_alloc(r->how.ctx, (size_t)r->T * sizeof *list))) return NULL;
     for (int64_t t = 0; t < r->T; t++)
-        list[t] = tern_reshape(r->how.ctx, error ? ti_near_error(&r->how, a[t]) : a[t].v,
-                               TI_SHAPE(1, r->N, width));
+        list[t] =
+            tern_reshape(r->how.ctx, error ? bound_of(r, a[t]) : a[t].v, TI_SHAPE(1, r->N, width));
     if (!tern_error(r->how.ctx)) y = tern_concat(r->how.ctx, (int)r->T, list, 0);
     ti_free(r->how.ctx, list);
     return y;
@@ -224,19 +237,27 @@ tern_status ti_recurrent_compose(const ti_call *c, const ti_cell *cell, tern_ten
 
 /* ---- Bounds ---- */
 
+/* The longest chain of a row, and where random numbers begin. */
+static void ask_errors(ti_recurrence *r, ti_near_count *count, double L)
+{
+    r->how.errors = true;
+    r->how.chain = L;
+    r->how.beside = (r->D > r->H ? r->D : r->H) + 2; /* x, h, and two biases */
+    r->how.count = count;
+}
+
 tern_tensor *ti_recurrent_bound(const ti_call *c, const ti_cell *cell, int i_out, double L)
 {
     ti_recurrence r = recurrence_of(c, cell, false);
+    ti_near_count count = {0};
     ti_near state[2], *out = ti_alloc(c->ctx, (size_t)r.T * sizeof *out);
     tern_tensor *bound = NULL;
 
-    r.how.errors = true;
-    r.how.sum = ti_sum_error(L);
+    ask_errors(&r, &count, L);
     if (!out) return NULL;
     forward(&r, state, out, NULL);
     if (!tern_error(c->ctx))
-        bound =
-            i_out == 0 ? all_steps(&r, out, true, r.H) : ti_near_error(&r.how, state[i_out - 1]);
+        bound = i_out == 0 ? all_steps(&r, out, true, r.H) : bound_of(&r, state[i_out - 1]);
     ti_free(c->ctx, out);
     return bound;
 }
@@ -244,64 +265,80 @@ tern_tensor *ti_recurrent_bound(const ti_call *c, const ti_cell *cell, int i_out
 /* Which derivative is wanted. */
 typedef enum { DX, DH0, DC0, DW_IH, DW_HH, DB_IH, DB_HH } wanted;
 
-/* What step t adds to the bound of a derivative in a weight or a bias. */
-static tern_tensor *share_of(const ti_recurrence *r, wanted what, const ti_shares *s, ti_near x)
+/* What step t adds to the error of a derivative in a weight or a bias; for w_hh in pieces. */
+static void add_share(const ti_recurrence *r, wanted what, const ti_shares *s, ti_near x,
+                      ti_near_sum to[2])
 {
-    tern_tensor *e[2] = {NULL, NULL};
+    const bool by_x = what == DW_IH || what == DB_IH;
 
-    if (what == DW_IH) return ti_near_outer(&r->how, s->x, x).e;
-    if (what == DB_IH) return ti_near_sums(&r->how, s->x).e;
-    for (int i = 0; i < s->n; i++)
-        e[i] = what == DW_HH ? ti_near_outer(&r->how, s->h[i], s->operand[i]).e
-                             : ti_near_sums(&r->how, s->h[i]).e;
-    return s->n == 1 ? e[0] : tern_concat(r->how.ctx, 2, e, 0);
+    for (int i = 0; i < (by_x ? 1 : s->n); i++) {
+        const ti_near g = by_x ? s->x : s->h[i], operand = by_x ? x : s->operand[i];
+        to[i] = ti_near_both(r->how.ctx, to[i],
+                             what >= DB_IH ? ti_near_sums(&r->how, g)
+                                           : ti_near_outer(&r->how, g, operand));
+    }
 }
 
-/* Back through all steps; dx: one a step. Returns the sum over the steps, if one is wanted. */
+/* The bound of such a sum, its pieces one below the other; NULL: no step was made. */
+static tern_tensor *bound_of_sum(const ti_recurrence *r, const ti_near_sum piece[2])
+{
+    tern_ctx *ctx = r->how.ctx;
+    const double scale = ti_near_scale(&r->how, r->T * r->N);
+    tern_tensor *bound[2];
+    int n = 0;
+
+    for (; n < 2 && piece[n].size; n++)
+        bound[n] = ti_near_reach(
+            ctx, ti_near_rounded(&r->how, piece[n].e, tern_scale(ctx, piece[n].size, scale)));
+    return n == 2 ? tern_concat(ctx, 2, bound, 0) : n == 1 ? bound[0] : NULL;
+}
+
+/* Back through all steps; dx: one a step. Returns the bound of a sum over the steps, if one is
+ * wanted. */
 static tern_tensor *backward(const ti_recurrence *r, wanted what, const ti_step *keep, ti_near d[2],
                              ti_near *dx)
 {
-    const ti_near zero = {ti_constant(r->how.ctx, r->x, 0), NULL};
-    tern_tensor *sum = NULL;
+    const ti_near zero = {.v = ti_constant(r->how.ctx, r->x, 0)};
+    ti_near_sum sum[2] = {{NULL, NULL}, {NULL, NULL}};
 
     for (int64_t i = r->T; i-- > 0 && !tern_error(r->how.ctx);) {
         const int64_t t = step_at(r, i);
         const ti_step *s = keep + t;
-        ti_near from[2] = {d[0], d[1]}, to[2];
+        ti_near from[2] = {d[0], d[1]}, to[2] = {{.v = NULL}, {.v = NULL}};
         ti_shares shares = {.n = 1};
 
-        if (r->gy) from[0] = ti_near_add(&r->how, from[0], (ti_near){at_step(r, r->gy, t), NULL});
-        for (int k = 0; k < r->cell->states && s->mask; k++)
+        begin_step(r, true);
+        if (r->gy) from[0] = ti_near_add(&r->how, from[0], (ti_near){.v = at_step(r, r->gy, t)});
+        for (int k = 0; k < 2 && from[k].v && s->mask; k++)
             from[k] = ti_near_chosen(&r->how, s->mask, from[k], zero);
         r->cell->back(r, s, from, to, &shares);
-        for (int k = 0; k < r->cell->states; k++)
-            d[k] = ti_near_chosen(&r->how, s->mask, to[k], d[k]);
+        for (int k = 0; k < 2 && to[k].v; k++) d[k] = ti_near_chosen(&r->how, s->mask, to[k], d[k]);
         if (what == DX)
             dx[t] = ti_near_product(&r->how, shares.x, r->w_ih, 0, r->cell->gates * r->H);
-        if (what >= DW_IH)
-            sum = ti_near_total(r->how.ctx, sum, share_of(r, what, &shares, x_at(r, t, s->mask)));
+        if (what >= DW_IH) add_share(r, what, &shares, x_at(r, t, s->mask), sum);
     }
-    return sum;
+    return what >= DW_IH && !tern_error(r->how.ctx) ? bound_of_sum(r, sum) : NULL;
 }
 
 tern_tensor *ti_recurrent_d_bound(const ti_call *c, const ti_cell *cell, int i_out, double L)
 {
     ti_recurrence r = recurrence_of(c, cell, true);
     const wanted what = (wanted)(cell->states == 1 && i_out >= DC0 ? i_out + 1 : i_out);
+    ti_near_count count = {0};
     ti_near state[2], d[2], *list = ti_alloc(c->ctx, (size_t)r.T * sizeof *list);
     ti_step *keep = ti_alloc(c->ctx, (size_t)r.T * sizeof *keep);
     tern_tensor *bound = NULL;
 
-    r.how.errors = true;
-    r.how.sum = ti_sum_error(L);
+    ask_errors(&r, &count, L);
     if (list && keep) {
         forward(&r, state, list, keep);
         d[0] = given_or_zero(&r, r.gh);
-        d[1] = cell->states == 2 ? given_or_zero(&r, r.gc) : (ti_near){NULL, NULL};
+        d[1] = cell->states == 2 ? given_or_zero(&r, r.gc) : (ti_near){.v = NULL};
         bound = backward(&r, what, keep, d, list);
-        if (what == DX) bound = all_steps(&r, list, true, r.D);
-        else if (what <= DC0) bound = ti_near_error(&r.how, d[what - DH0]);
-        else if (!bound) bound = ti_near_zeros(c->ctx, c->out[i_out]);
+        if (what == DX && !tern_error(c->ctx)) bound = all_steps(&r, list, true, r.D);
+        else if (what <= DC0 && !tern_error(c->ctx)) bound = bound_of(&r, d[what - DH0]);
+        else if (!bound && c->out[i_out])
+            bound = tern_fill(c->ctx, c->out[i_out]->m.type, c->out[i_out]->m.shape, 0);
     }
     ti_free(c->ctx, keep);
     ti_free(c->ctx, list);

@@ -1,6 +1,6 @@
 /*
  * recurrent.h - what rnn, lstm and gru share: operands, shape rules, and one walk over time that is
- * both their composition and, with errors carried along, their bound.
+ * both their composition and, with probes of errors carried along, their bound.
  *
  * Inputs of X, in this order: x, h0, [c0,] w_ih, w_hh, b_ih, b_hh, lengths. X_d adds the cotangents
  * gy, gh, [gc], then y and, but for rnn, the reserve.
@@ -8,7 +8,7 @@
 #ifndef TI_OPS_RECURRENT_H
 #define TI_OPS_RECURRENT_H
 
-#include "ops/near.h"
+#include "ops/near_sums.h"
 #include "tern/grad.h"
 
 typedef struct ti_cell ti_cell;

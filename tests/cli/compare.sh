@@ -22,7 +22,7 @@ has out "| upd  | fc3      | update "
 fault() {
     local model=$1 name=$2 pass=$3 op=$4
     shift 4
-    status 3 "$tern" compare --model "$model" --devices cpu,ref --inject "$name,rel=0.05" "$@"
+    status 3 "$tern" compare --model "$model" --devices cpu,ref --inject "$name,rel=0.01" "$@"
     has out "planted    $name of B"
     has out "first failure  $pass, $name ($op), step 1"
     has out ", 1 outside"
@@ -37,6 +37,10 @@ fault lenet5 fc1.update update adam_update
 fault lenet5 conv2.update update sgd_update --optimizer sgd
 fault mlp fc3.out forward linear_act
 fault mlp fc2.dW backward linear_act_d
+for name in y out c_n; do fault lstm-rows lstm1.$name forward lstm; done
+for name in dweight_ih_l0 dweight_hh_l0 dbias_ih_l0 dbias_hh_l0; do
+    fault lstm-rows lstm1.$name backward lstm_d
+done
 fault lstm-rows lstm1.update update adam_update
 fault lstm-rows fc1.dX backward linear_act_d
 fault resnet20 block4.shortcut.conv1.out forward conv2d_act --size 3x16x16
