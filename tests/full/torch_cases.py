@@ -579,6 +579,7 @@ def indexing():
 
 
 def all_cases():
+    import torch_recurrent  # it takes Case and the random inputs from here
     for part in (elementwise, views, reductions, products, convolutions, pools, norms, losses,
-                 indexing):
+                 indexing, torch_recurrent.cases):
         yield from part()

@@ -58,6 +58,10 @@ def grads(y, x, g):
     return [torch.zeros_like(t) if t_ is None else t_ for t_, t in zip(d, x)]
 
 
+def detached(all_):
+    return [None if t is None else t.detach() for t in all_]
+
+
 def reference(case, x, dtype):
     """(outputs, first derivatives, second derivatives in the inputs and in the cotangent)."""
     x = [t if t is None or not t.is_floating_point() else t.to(dtype) for t in x]
@@ -65,7 +69,7 @@ def reference(case, x, dtype):
     outs = as_tuple(case.f(*x))
     y, wrt = outs[0], [x[i] for i in case.diff]
     if not wrt or not y.is_floating_point():
-        return [o.detach() for o in outs], [], []
+        return detached(outs), [], []
     if not y.requires_grad:
         y = y + sum(t.sum() * 0 for t in wrt)
     g = cotangent(y, 0).to(case_dtype[0]).to(dtype).requires_grad_()
@@ -75,7 +79,7 @@ def reference(case, x, dtype):
         v = [cotangent(t, 1 + i).to(case_dtype[0]).to(dtype) for i, t in enumerate(d)]
         linked = [(a, b) for a, b in zip(d, v) if a.requires_grad]
         second = grads([a for a, _ in linked], wrt + [g], [b for _, b in linked])
-    return [o.detach() for o in outs], [t.detach() for t in d], [t.detach() for t in second]
+    return detached(outs), detached(d), detached(second)
 
 
 case_dtype = [torch.float64]
