@@ -245,6 +245,8 @@ def loss_and_norm_cases():
         yield Case("layer_norm_d", {}, [1 + normal(*s), normal(s[-1]), normal(s[-1]), normal(*s),
                                         None, None],
                    derivative(lambda x, a, b, s=s: normed(x, [-1], a, b, [s[-1]]), 3), scale=3.0)
+        if s == (1, 7):  # a variance needs two values
+            continue
         yield Case("batch_norm_d", {}, [1 + normal(*s), normal(s[1]), normal(s[1]), None, None,
                                         normal(*s), None, None],
                    lambda x, a, b, m, v, g, *_: derivative(batch_normed, 3)(x, a, b, g),
