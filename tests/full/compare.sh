@@ -23,12 +23,13 @@ for model in lenet5 mlp cnn vgg-small resnet18 resnet20 lstm-rows; do
     done
 done
 
-# A recurrent layer's bounds are narrow enough over all its steps: a percent is found, in each tensor.
+# A recurrent layer's bounds are narrow over all its steps: a percent is found in each tensor.
 for pair in $sides; do
     for tensor in lstm1.{y,out,c_n,d{weight,bias}_{ih,hh}_l0,update} fc1.{out,dX,dW,db,update} \
         loss.{out,dX}; do
         status=0
-        "$TERN" compare --model lstm-rows --devices "$pair" --inject $tensor,rel=1e-2 > out || status=$?
+        "$TERN" compare --model lstm-rows --devices "$pair" --inject $tensor,rel=1e-2 > out ||
+            status=$?
         if [ $status != 3 ] || ! grep -q "first failure .*, $tensor (" out; then
             echo "a fault in $tensor is not found on $pair: exit status $status"
             exit 1
