@@ -27,6 +27,7 @@ typedef enum {
     EMPTY,  /* no products */
     DOT,    /* both operands contiguous along k, one of them a few vectors: lanes along k */
     DIRECT, /* one tile, nothing packed */
+    OUTER,  /* a column times a row: all is writing, row after row */
     BLOCKED
 } form;
 
@@ -62,6 +63,7 @@ static form choose_form(const ti_gemm *g)
     if (a_along_k && b_along_k && (g->b_cs != 1 || g->n == 1) &&
         (g->m <= MK_DOT_M || g->n <= MK_DOT_M))
         return DOT;
+    if (g->k == 1 && g->b_cs == 1) return OUTER;
     if (g->b_cs == 1 && g->n <= MK_MAX_VECS * VL && g->k <= KC_MAX &&
         g->m <= max_rows[(g->n - 1) / VL])
         return DIRECT;
@@ -181,6 +183,35 @@ static void gemm_dot(const ti_gemm *g, const real *a, const real *b, real *c)
                 MK(mk_dot)[min_of(MK_DOT_M, g->m - i) - 1][min_of(MK_DOT_N, g->n - j) - 1](&t);
             }
         }
+}
+
+/* One row of C, with what is asked for besides the products. */
+static void outer_row(const ti_gemm *g, vf x, const real *b, real *c)
+{
+    const real *bias = g->bias;
+
+    for (int64_t j = 0; j < g->n; j += VL) {
+        const vmask m = v_lanes(g->n - j);
+        vf y = v_fma(x, v_load_m(b + j, m), v_zero());
+        if (g->accumulate) y = v_add(y, v_load_m(c + j, m));
+        if (bias) y = v_add(y, v_load_m(bias + j, m));
+        v_store_m(c + j, m, g->relu ? v_relu(y) : y);
+    }
+}
+
+static void gemm_outer(const ti_gemm *g, const real *a, const real *b, real *c)
+{
+    const bool plain = !g->accumulate && !g->bias && !g->relu;
+    const int64_t whole = g->n / VL * VL;
+    const vmask m = v_lanes(g->n - whole);
+
+    for (int64_t i = 0; i < g->m; i++, c += g->ldc) {
+        const vf x = v_set1(a[i * g->a_rs]);
+        for (int64_t j = 0; j < whole && plain; j += VL)
+            v_store(c + j, v_fma(x, v_load(b + j), v_zero()));
+        if (!plain) outer_row(g, x, b, c);
+        else if (whole < g->n) v_store_m(c + whole, m, v_fma(x, v_load_m(b + whole, m), v_zero()));
+    }
 }
 
 static void gemm_direct(const ti_gemm *g, const real *a, const real *b, real *c)
@@ -373,6 +404,7 @@ static void run_part(void *arg, int64_t i, int i_worker)
     case EMPTY: gemm_empty(&g, c); break;
     case DOT: gemm_dot(&g, a, b, c); break;
     case DIRECT: gemm_direct(&g, a, b, c); break;
+    case OUTER: gemm_outer(&g, a, b, c); break;
     case BLOCKED:
         (is_turned(&g) ? gemm_turned : gemm_blocked)(
             &g, a, b, c, (real *)(o->scratch + (size_t)i_worker * o->scratch_each));
