@@ -113,7 +113,17 @@ static bool done(ti_dnn *g, cudnnBackendDescriptor_t d, const char *what)
     return d && fine(g, g->target.api->finalize(d), what);
 }
 
+/* Of what is stored; of sums. */
 static cudnnDataType_t type_of(const ti_conv *c)
+{
+    switch (c->type) {
+    case TERN_F64: return CUDNN_DATA_DOUBLE;
+    case TERN_F16: return CUDNN_DATA_HALF;
+    case TERN_BF16: return CUDNN_DATA_BFLOAT16;
+    default: return CUDNN_DATA_FLOAT;
+    }
+}
+static cudnnDataType_t sums_of(const ti_conv *c)
 {
     return c->type == TERN_F64 ? CUDNN_DATA_DOUBLE : CUDNN_DATA_FLOAT;
 }
@@ -126,7 +136,7 @@ static cudnnBackendDescriptor_t tensor(ti_dnn *g, const ti_conv *c, int64_t uid,
     /* a bias lies anywhere in its block */
     const int64_t align =
         uid == TI_UID_BIAS ? (int64_t)tern_type_size((tern_type)c->type) : TI_VENDOR_ALIGN;
-    const cudnnDataType_t type = type_of(c);
+    const cudnnDataType_t type = is_virtual ? sums_of(c) : type_of(c);
     cudnnBackendDescriptor_t d = make(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
 
     if (set(g, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type) &&
@@ -144,7 +154,7 @@ static cudnnBackendDescriptor_t tensor(ti_dnn *g, const ti_conv *c, int64_t uid,
 static cudnnBackendDescriptor_t geometry(ti_dnn *g, const ti_conv *c)
 {
     const int64_t axes = 2;
-    const cudnnDataType_t type = type_of(c);
+    const cudnnDataType_t type = sums_of(c);
     const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
     cudnnBackendDescriptor_t d = make(g, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
 
@@ -210,7 +220,7 @@ static cudnnBackendDescriptor_t pointwise(ti_dnn *g, const ti_conv *c, cudnnBack
                                           cudnnBackendDescriptor_t b, cudnnBackendDescriptor_t y)
 {
     const cudnnPointwiseMode_t mode = b ? CUDNN_POINTWISE_ADD : CUDNN_POINTWISE_RELU_FWD;
-    const cudnnDataType_t type = type_of(c);
+    const cudnnDataType_t type = sums_of(c);
     cudnnBackendDescriptor_t how = make(g, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
 
     if (!set(g, how, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode) ||

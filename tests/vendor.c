@@ -6,6 +6,9 @@
  */
 #include "vendor.h"
 
+#include <unistd.h>
+
+#include "core/tune.h"
 #include "step.h"
 
 /* The implementation that takes a call. */
@@ -131,6 +134,44 @@ Test(vendor, layers_with_epilogues_and_their_gradients)
     tc_close(both[1]);
 }
 
+/* ---- The clock ---- */
+
+static double prefer(void *user, const char *kernel, double seconds)
+{
+    return strcmp(kernel, user) == 0 ? 1e-6 : 1e-3 + 0 * seconds;
+}
+
+/* With --tune a library's row is one among others; a file made with the library is of no use
+ * without it. */
+Test(vendor, the_clock_decides_between_a_library_and_our_own_row)
+{
+    char path[] = "/tmp/tern_vendor_XXXXXX", kernel[2][16] = {"tiled", "cublaslt"};
+    tern_tuning look;
+    static memory log;
+    shim s;
+
+    if (!shim_open(&s, TC_SHIM_CUBLASLT)) return;
+    for (int i = 0; i < 3; i++) {
+        if (i < 2) {
+            const int file = i == 0 ? mkstemp(path) : -1;
+            if (file >= 0) close(file);
+            (void)unlink(path);
+        } else setenv("TERN_DISABLE", "cublaslt", 1);
+        tern_ctx *ctx = open_simt(&log);
+        ti_tune_clock(ctx, prefer, kernel[i % 2]);
+        cr_assert(tern_tune(ctx, path) == TERN_OK, "%s", tern_error_text(ctx));
+        tern_tensor *in[] = {draw(ctx, TERN_F32, 1, TI_SHAPE(6, 12)),
+                             draw(ctx, TERN_F32, 2, TI_SHAPE(12, 8))};
+        cr_expect(strcmp(taken_by(ctx, "matmul", NULL, 2, in), i == 1 ? "cublaslt" : "tiled") == 0,
+                  "%d: %s", i, log.text);
+        cr_assert(tern_tune_look(ctx, &look));
+        cr_expect(look.n_choices == 1 && look.n_timed == (i < 2), "%d: %d of %d", i, look.n_timed,
+                  look.n_choices);
+        tc_close(ctx);
+    }
+    (void)unlink(path);
+}
+
 /* ---- Trust ---- */
 
 static void distrusts(const char *path, int how, const char *op, const char *why)
@@ -201,6 +242,16 @@ Test(vendor, a_convolution_that_hides_nan_is_found_out)
 Test(vendor, heuristics_without_a_result_are_a_refusal)
 {
     distrusts(TC_SHIM_CUDNN, SHIM_HELPLESS, "conv2d", "cuDNN has no plan: the heuristics know no");
+}
+Test(vendor, an_engine_that_cannot_be_compiled_is_a_refusal)
+{
+    distrusts(TC_SHIM_CUDNN, SHIM_NO_COMPILER, "conv2d",
+              "conv2d/cudnn refuses: cuDNN has no plan: the plan: a status of the shim, shim: "
+              "nothing is compiled here");
+}
+Test(vendor, an_engine_that_is_compiled_is_taken_where_there_is_no_other)
+{
+    distrusts(TC_SHIM_CUDNN, SHIM_COMPILES, "conv2d", "conv2d/cudnn takes");
 }
 Test(vendor, a_convolution_that_fails_costs_the_plan_only)
 {

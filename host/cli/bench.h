@@ -42,8 +42,9 @@ typedef bool (*bench_line_fn)(void *user, const char *where, char *line);
 bool bench_each_line(const char *path, bench_line_fn each, void *user);
 /* The problems of a file, or of all .txt files of a folder; false after a message. */
 bool problems_read(problem_list *list, const char *path);
-/* Keeps, from entry `from` on, those of operation `op` that hold `text`; NULL: any. */
-void problems_keep(problem_list *list, int from, const char *op, const char *text);
+/* Keeps, from entry `from` on, those of operation `op` in direction `dir` that hold `text`; NULL:
+ * any. */
+void problems_keep(problem_list *list, int from, const char *op, const char *dir, const char *text);
 void problems_free(problem_list *list);
 /* The call with N = batch; NULL and an error in ctx. */
 tern_call *problem_call(tern_ctx *ctx, const problem *p, int64_t batch);

@@ -228,8 +228,8 @@ static bool collect(cli *c, problem_list *list)
     found = path ? cli_copy(path) : bench_path("problems");
     fine = found && problems_read(list, found);
     free(found);
-    if (fine) problems_keep(list, 0, cli_text(c, "op"), cli_text(c, "filter"));
-    if (fine && list->n == 0) error("no problem is left by --filter and --op");
+    if (fine) problems_keep(list, 0, cli_text(c, "op"), cli_text(c, "dir"), cli_text(c, "filter"));
+    if (fine && list->n == 0) error("no problem is left by --filter, --op and --dir");
     return fine && list->n > 0;
 }
 

@@ -28,7 +28,7 @@ static bool add_problems(suite *s, const char *file, const char *text)
     const int before = s->list.n;
     bool fine = path && problems_read(&s->list, path);
 
-    if (fine) problems_keep(&s->list, before, NULL, text);
+    if (fine) problems_keep(&s->list, before, NULL, NULL, text);
     free(what);
     free(path);
     return fine;
@@ -66,7 +66,8 @@ int bench_suite(cli *c)
     what = cli_format("suites/%s.txt", c->arg[1]);
     path = strchr(c->arg[1], '/') ? cli_copy(c->arg[1]) : bench_path(what);
     fine = path && bench_each_line(path, take, s);
-    if (fine) problems_keep(&s->list, 0, cli_text(c, "op"), cli_text(c, "filter"));
+    if (fine)
+        problems_keep(&s->list, 0, cli_text(c, "op"), cli_text(c, "dir"), cli_text(c, "filter"));
     if (fine && bench_start(&b, c, "suite")) {
         status = s->list.n == 0 || bench_run_problems(&b, &s->list) ? EXIT_DONE : EXIT_FAILED;
         for (int i = 0; i < s->n_model && status == EXIT_DONE; i++)

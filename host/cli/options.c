@@ -84,6 +84,8 @@ const option option_table[] = {
     {"output", 'o', O_TEXT, V_OP, false, 0, 0, "DIR", NULL, "where results are written"},
     /* bench */
     {"op", 0, O_TEXT, V_BENCH, false, 0, 0, "NAME", NULL, "only problems of this operation"},
+    {"dir", 0, O_CHOICE, V_BENCH, false, 0, 0, "fwd|bwd|bwd-x|bwd-w|update", NULL,
+     "only problems of this direction"},
     {"filter", 0, O_TEXT, V_BENCH, false, 0, 0, "TEXT", NULL, "only problems that hold this text"},
     {"problems", 0, O_TEXT, V_BENCH, false, 0, 0, "FILE|DIR", NULL,
      "other ones than bench/problems"},

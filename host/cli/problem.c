@@ -246,13 +246,14 @@ void problems_free(problem_list *list)
     *list = (problem_list){0};
 }
 
-void problems_keep(problem_list *list, int from, const char *op, const char *text)
+void problems_keep(problem_list *list, int from, const char *op, const char *dir, const char *text)
 {
     int kept = from;
 
     for (int i = from; i < list->n; i++) {
         const problem p = list->at[i];
         const bool keep = (!op || strcmp(op, p.op.name) == 0) &&
+                          (!dir || strcmp(dir, problem_direction(&p)) == 0) &&
                           (!text || strstr(p.name, text) || strstr(p.text, text));
 
         if (keep) list->at[kept++] = p;

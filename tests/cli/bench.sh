@@ -31,6 +31,11 @@ status 0 "$tern" bench ops --problems few.txt "${quick[@]}" --format csv
 status 2 "$tern" bench ops --format text2
 
 # Lists and ranges, filters, one problem as text.
+printf 'relu N=4 x=Nx8\nconv2d_dw N=2 x=Nx2x4x4 g=Nx2x4x4 shape=2,2,3,3 pad=1 name="dw"\n' > dirs.txt
+status 0 "$tern" bench ops --problems dirs.txt --dir bwd-w "${quick[@]}" --format csv
+[ "$(sed 1d out | cut -d, -f4)" = bwd-w ] || bad "--dir bwd-w left $(sed 1d out)"
+status 2 "$tern" bench ops --problems dirs.txt --dir update "${quick[@]}"
+has err 'no problem is left'
 status 0 "$tern" bench ops --problems few.txt --filter relu -b 1..8*2,5 "${quick[@]}" --format csv
 [ "$(cut -d, -f5 out | tr '\n' ' ')" = "batch 1 2 4 8 5 " ] || bad "$(cut -d, -f5 out)"
 status 0 "$tern" bench ops 'add a=3x4 b=4' "${quick[@]}" --threads 1..2 --format csv

@@ -20,6 +20,8 @@ enum {
     SHIM_RELU_HIDES_NAN, /* relu(NaN) is 0, as fmax has it */
     SHIM_PARTLY,         /* leaves the last element of each piece as it was */
     SHIM_HELPLESS,       /* has no algorithm */
+    SHIM_COMPILES,       /* has one that is compiled at run time */
+    SHIM_NO_COMPILER,    /* the same, and cannot compile */
     SHIM_FAILING         /* the call itself fails */
 };
 

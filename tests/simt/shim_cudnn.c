@@ -222,6 +222,9 @@ SHIM_API cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t to)
 
         if (!find(d, CUDNN_ATTR_EXECUTION_PLAN_HANDLE))
             return shim_refuse(CUDNN_STATUS_BAD_PARAM, "a plan without a handle");
+        if (shim_how == SHIM_NO_COMPILER)
+            return shim_refuse(CUDNN_STATUS_NOT_SUPPORTED_RUNTIME_PREREQUISITE_MISSING,
+                               "nothing is compiled here");
         d->graph = config->graph;
     }
     d->done = true;
@@ -259,6 +262,7 @@ SHIM_API cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const f
     const descriptor *d = from;
     const int64_t workspace = WORKSPACE;
     const cudnnBackendKnobType_t knob = (cudnnBackendKnobType_t)KNOB;
+    const cudnnBackendBehaviorNote_t note = CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
 
     (void)type;
     if (!d || !d->done) return shim_refuse(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "asked too early");
@@ -269,8 +273,10 @@ SHIM_API cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const f
         return fill(room, n, to, part(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH), 0);
     case CUDNN_ATTR_ENGINECFG_ENGINE: return fill(room, n, to, d->graph, ENGINE);
     case CUDNN_ATTR_ENGINECFG_KNOB_CHOICES: return fill(room, n, to, NULL, 3);
-    case CUDNN_ATTR_ENGINE_NUMERICAL_NOTE:
-    case CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE: return CUDNN_STATUS_SUCCESS;
+    case CUDNN_ATTR_ENGINE_NUMERICAL_NOTE: return CUDNN_STATUS_SUCCESS;
+    case CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE:
+        if (shim_how != SHIM_COMPILES && shim_how != SHIM_NO_COMPILER) return CUDNN_STATUS_SUCCESS;
+        return give(room, n, to, &note, sizeof note);
     case CUDNN_ATTR_ENGINE_GLOBAL_INDEX: return give(room, n, to, &d->number, 8);
     case CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE: return give(room, n, to, &knob, sizeof knob);
     case CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE: return give(room, n, to, &d->number, 8);
