@@ -112,8 +112,8 @@ static void print_head(const comparison *k)
 
     result("reference  ref in f64, plain loops, rounded once");
     for (int s = 0; s < k->n_side; s++)
-        result("      %s  %s (%s), math f32", letter(s), tern_device(k->side[s]),
-               tern_isa(k->side[s]));
+        result("      %s  %s (%s), math %s", letter(s), tern_device(k->side[s]),
+               tern_isa(k->side[s]), tern_math_name(tern_math(k->side[s])));
     result("\ninput      batch of %lld, %s, seed %llu      mode  isolated (each call is fed by the "
            "reference)%s\n",
            (long long)k->batch, k->input, (unsigned long long)tern_seed(ctx),
@@ -250,7 +250,7 @@ static void head_json(json *j, const comparison *k)
     json_text(j, "mode", "isolated");
     json_bool(j, "fused", cli_flag(k->c, "fused"));
     json_text(j, "reference", "ref");
-    json_text(j, "math", "f32");
+    json_text(j, "math", tern_math_name(tern_math(k->run.ctx)));
     json_text(j, "input", k->input);
     json_int(j, "batch", k->batch);
     json_int(j, "steps", k->steps);

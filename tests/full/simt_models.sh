@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# 20 steps on the emulated CUDA device, shuffled and augmented, keep the losses of the CPU's
+# 20 steps on the emulated CUDA device: chained, shuffled and augmented, they keep the losses of the
+# CPU's; each restarted from the reference's weights and fed by it, every tensor is in its bound
 # usage: BUILD=folder/of/the/test/preset bash simt_models.sh
 # depends: host include cuda CMakeLists.txt tests/simt
 set -eu
@@ -36,3 +37,11 @@ compare lenet5 --augment shift=2,flip
 compare resnet20 --augment flip,crop=4 --lr 0.00003
 compare cnn --augment rotate=10 # it has dropout
 compare lstm-rows --augment shift=2
+for model in lenet5 resnet20 lstm-rows; do
+    "$BUILD/tern" compare --model $model --devices cpu,simt --steps 20 > out || {
+        cat out
+        exit 1
+    }
+    grep -q ' 20 steps' out
+    echo "$model restarted: $(tail -n 1 out)"
+done
