@@ -1,6 +1,6 @@
 /*
- * device.c - a device that fails: late faults, no memory, wrong indices, blocks overrun; and what
- * its pool holds over many steps. On the emulated device, where all of that can be made to happen.
+ * device.c - a device that fails: late faults, no memory, wrong indices, blocks overrun. On the
+ * emulated device, where all of that can be made to happen.
  */
 #include <criterion/criterion.h>
 #include <string.h>
@@ -186,65 +186,6 @@ Test(device, no_memory_is_survived)
     survive(true);
     survive(false);
 }
-
-#ifndef TC_CHECKED /* it would take minutes, and looks at no kernel */
-static tern_status deep_step(tern_ctx *ctx, tern_tensor **out, tern_tensor **in, void *user)
-{
-    tern_tensor *x = tern_track(ctx, in[0]), *y = x, *d;
-
-    (void)user;
-    for (int i = 0; i < 4; i++) y = tern_mul(ctx, tern_tanh(ctx, y), tern_add(ctx, y, x));
-    out[0] = tern_sum(ctx, y, NULL);
-    if (tern_grads(ctx, &d, 1, out, NULL, 1, &x)) return tern_error(ctx);
-    out[0] = tern_add(ctx, out[0], tern_sum(ctx, d, NULL));
-    return tern_error(ctx);
-}
-
-static void deep(tern_ctx *ctx, tern_program *p, int64_t rows)
-{
-    tern_tensor *out = NULL;
-
-    tern_frame_begin(ctx);
-    tern_tensor *in[] = {tern_fill(ctx, TERN_F32, TI_SHAPE(rows, 500), 0.25), NULL};
-    if (!tern_program_run(ctx, &out, p, in)) (void)tern_item(ctx, out);
-    tern_frame_end(ctx);
-    FINE(ctx);
-}
-
-/* 200 steps of many sizes: the pool keeps little beyond what is in use at once; and steps of one
- * size, once it is warm, need nothing of the device. */
-static void varied(bool eager)
-{
-    tern_ctx *ctx = tc_open("simt");
-    const tc_emulator e = tc_emulator_of(ctx);
-    tern_program *p = tern_record(ctx, deep_step, NULL);
-    uint64_t state = 3;
-    tern_memory m;
-
-    tern_eager_set(ctx, eager);
-    for (int i = 0; i < 200; i++) deep(ctx, p, 1 + (int64_t)(64 * tc_uniform(&state)));
-    tern_memory_stats(ctx, &m);
-    cr_log_info("%s: %zu bytes reserved, peak %zu", eager ? "eager" : "traced", m.peak_reserved,
-                m.peak);
-    cr_expect((double)m.peak_reserved <= 1.10 * (double)m.peak, "%zu reserved, %zu used",
-              m.peak_reserved, m.peak);
-    for (int64_t n = 16; n <= 64; n += 24) {
-        for (int i = 0; i < 3; i++) deep(ctx, p, n);
-        const long before = e.creations();
-        for (int i = 0; i < 3; i++) deep(ctx, p, n);
-        cr_expect(e.creations() == before, "%ld allocations by the device once it was warm",
-                  e.creations() - before);
-    }
-    tc_close(ctx);
-}
-
-Test(device, varied_steps_keep_little_memory)
-{
-    if (!tc_has("simt")) return;
-    varied(false);
-    varied(true);
-}
-#endif
 
 /* ---- Wrong indices: the one named is that of the first place, however threads run ---- */
 

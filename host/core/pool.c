@@ -9,8 +9,10 @@
  * the reuse safe. Book-keeping lies in host memory, since the host may not be able to touch the
  * device's.
  *
- * A segment that would take the pool past its budget (peak use and 1/32) is paid for with
- * free segments first, so that steps of many sizes do not pile up segments of all of them.
+ * A segment that would take the pool past its budget (peak use and 1/13) is paid for with
+ * free segments first, so that steps of many sizes do not pile up segments of all of them. Where
+ * that goes on - as much as the peak was given back and the peak has not risen - the steps need
+ * more than the budget by turns, for want of a better fit: from then on they keep what they have.
  */
 #include "core/pool.h"
 
@@ -24,10 +26,13 @@ enum {
     STEPS = 16, /* size classes for each doubling */
     CLASSES = 40 * STEPS,
     WORDS = CLASSES / 64,
-    LARGE = 1 << 16, /* from here on a request gets a segment of its own size */
+    PART = 256,             /* from 1/256 of the peak use on … */
+    LEAST_LARGE = 16 << 10, /* … and at least this … */
+    MOST_LARGE = 64 << 10,  /* … at most this, a request gets a segment of its own size */
     PAGE = 4096,
     LEAST_SEGMENT = 64 << 10, /* of small requests: 1/32 of the pool, at least this … */
     MOST_SEGMENT = 8 << 20,   /* … and at most this */
+    SLACK = 13,               /* the budget is 1/13 more than the peak use */
     LOOK = 24,                /* free chunks looked at in a class for the best fit */
     SPARES = 64,              /* records allocated at once */
     HOLDERS = 24
@@ -76,6 +81,9 @@ struct ti_pool {
     chunk *spare; /* unused records, by `after` */
     spares *slabs;
     tern_memory stats;
+    size_t top;   /* most use that the budget has seen */
+    size_t given; /* bytes given back to keep to the budget since then */
+    size_t kept;  /* what may stay reserved, whatever the budget */
 };
 
 /* The class of a size: exact below 16 units, then sixteen for each doubling. */
@@ -237,6 +245,34 @@ static segment *new_segment(ti_pool *p, lane *l, size_t bytes)
 
 static size_t round_up(size_t x, size_t to) { return (x + to - 1) / to * to; }
 
+/* What may be reserved while `use` bytes are in use. */
+static size_t budget(const ti_pool *p, size_t use)
+{
+    if (use < p->stats.peak) use = p->stats.peak;
+    use += use / SLACK;
+    return use > p->kept ? use : p->kept;
+}
+
+/* Before a segment of `bytes` comes, with which `use` bytes will be in use. */
+static void keep_to_budget(ti_pool *p, size_t use, size_t bytes)
+{
+    const size_t before = p->stats.reserved, most = budget(p, use);
+
+    if (use < p->stats.peak) use = p->stats.peak;
+    if (use > p->top) {
+        p->top = use;
+        p->given = 0;
+    }
+    if (before + bytes <= most) return;
+    if (p->given > use && before + bytes <= 2 * use) {
+        p->kept = before + bytes;
+        p->given = 0;
+        return;
+    }
+    shrink(p, most > bytes ? most - bytes : 0);
+    p->given += before - p->stats.reserved;
+}
+
 /* A chunk of a new segment; free segments make room for it where budget or cap demand that. */
 static chunk *from_device(ti_pool *p, lane *l, size_t size)
 {
@@ -247,9 +283,7 @@ static chunk *from_device(ti_pool *p, lane *l, size_t size)
         most = most < LEAST_SEGMENT ? LEAST_SEGMENT : most > MOST_SEGMENT ? MOST_SEGMENT : most;
         if (bytes < most) bytes = round_up(most, PAGE);
     }
-    const size_t use = st->live + size > st->peak ? st->live + size : st->peak;
-    const size_t budget = use + use / 32;
-    if (st->reserved + bytes > budget) shrink(p, budget > bytes ? budget - bytes : 0);
+    keep_to_budget(p, st->live + size, bytes);
     if (st->cap && st->reserved + bytes > st->cap) {
         bytes = round_up(size, UNIT);
         shrink(p, st->cap > bytes ? st->cap - bytes : 0);
@@ -277,9 +311,17 @@ static void split(ti_pool *p, chunk *c, size_t size)
     list_in(rest);
 }
 
+/* From here on a request is a large one. */
+static size_t large_from(const ti_pool *p)
+{
+    const size_t part = p->top / PART;
+
+    return part < LEAST_LARGE ? LEAST_LARGE : part > MOST_LARGE ? MOST_LARGE : part;
+}
+
 static chunk *take(ti_pool *p, size_t size, int stream)
 {
-    lane *l = lane_of(p, stream, size >= LARGE);
+    lane *l = lane_of(p, stream, size >= large_from(p));
     chunk *c;
 
     if (!l || (p->stats.cap && p->stats.live + size > p->stats.cap)) return NULL;
@@ -385,6 +427,7 @@ void ti_pool_trim(ti_pool *p)
 {
     pthread_mutex_lock(&p->lock);
     shrink(p, 0);
+    p->kept = 0;
     pthread_mutex_unlock(&p->lock);
 }
 

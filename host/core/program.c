@@ -424,6 +424,7 @@ tern_program *tern_record(tern_ctx *ctx, tern_step step, void *user)
     tern_program *p = ti_alloc(ctx, sizeof *p);
 
     if (!p) return NULL;
+    ti_pool_trim(ctx->pool); /* what building the net left free would be cut up by its batches */
     *p = (tern_program){.ctx = ctx, .next = ctx->programs, .step = step, .user = user};
     return ctx->programs = p;
 }

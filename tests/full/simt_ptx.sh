@@ -18,7 +18,7 @@ for arch in "$@"; do
     {
         cmake -S "$top" -B "$built" -DCMAKE_BUILD_TYPE=Release -DTERN_TESTS=ON \
             -DTERN_SIMT_PTX_ARCH="$arch" &&
-            cmake --build "$built" -j --target test_conformance_ptx test_rnn_ptx simt_selftest_ptx
+            cmake --build "$built" -j2 --target test_conformance_ptx test_rnn_ptx simt_selftest_ptx
     } > "$scratch/log" 2>&1 || {
         tail -20 "$scratch/log"
         exit 1
