@@ -54,6 +54,7 @@ Test(hostile, without_a_context)
     cr_expect_eq(tern_meter_add(NULL, NULL, NULL), TERN_E_ARGUMENT);
     tern_block_grads_clear(NULL, NULL, 0, 1);
     tern_memory_stats(NULL, NULL);
+    cr_expect_eq(tern_memory_holders(NULL, NULL, 3), 0);
     tern_free(NULL, NULL);
 }
 

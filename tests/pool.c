@@ -216,6 +216,32 @@ Test(pool, says_who_holds_what)
     for (int i = 0; i < 40; i++) ti_pool_free(pool, b[i]);
 }
 
+Test(pool, adds_up_the_holders)
+{
+    static const char *const who[] = {"x", "y", "z", "y", "x", "y"};
+    static const size_t bytes[] = {100, 5000, 64, 20000, 300, 1};
+    ti_block *b[6];
+    tern_holder h[4];
+
+    cr_expect(ti_pool_holders(pool, h, 4) == 0);
+    for (int i = 0; i < 6; i++) b[i] = ti_pool_alloc(pool, bytes[i], 0, who[i]);
+    cr_assert(ti_pool_holders(pool, h, 4) == 3);
+    cr_expect_str_eq(h[0].name, "y");
+    cr_expect(h[0].bytes == 5056 + 20032 + 64 && h[0].n_block == 3);
+    cr_expect_str_eq(h[1].name, "x");
+    cr_expect(h[1].bytes == 128 + 320 && h[1].n_block == 2);
+    cr_expect_str_eq(h[2].name, "z");
+    cr_assert(ti_pool_holders(pool, h, 2) == 2);
+    cr_expect(h[0].bytes + h[1].bytes == stats().live && h[0].n_block + h[1].n_block == 6);
+    cr_expect(strcmp(h[0].name, "others") == 0 || strcmp(h[1].name, "others") == 0);
+    cr_expect(ti_pool_holders(pool, h, 0) == 0);
+    ti_pool_free(pool, b[3]);
+    cr_assert(ti_pool_holders(pool, h, 4) == 3);
+    cr_expect(h[0].bytes == 5056 + 64 && h[0].n_block == 2);
+    for (int i = 0; i < 6; i++)
+        if (i != 3) ti_pool_free(pool, b[i]);
+}
+
 /* Steps of many sizes, as an eager loop makes them: activations forward, freed backward, among
  * short-lived small ones. */
 static void step(int scale)

@@ -139,6 +139,29 @@ Test(pool_steps, on_the_emulated_device)
     run(&(load){"simt", "lenet5", 4, .rounds = 2, .per_peak = 1.10});
 }
 
+Test(pool_steps, the_holders_are_named)
+{
+    const load l = {"cpu", "lenet5", 8};
+    runner r = begin(&l);
+    tern_holder h[20];
+    tern_memory m;
+    size_t sum = 0;
+    bool arena = false;
+
+    step(&r, 8);
+    tern_memory_stats(r.ctx, &m);
+    const int n = tern_memory_holders(r.ctx, h, 20);
+    for (int i = 0; i < n; i++) {
+        sum += h[i].bytes;
+        arena |= strcmp(h[i].name, "arena") == 0 && h[i].n_block == 1;
+        cr_expect(i == 0 || h[i].bytes <= h[i - 1].bytes);
+    }
+    cr_expect(n > 1 && sum == m.live && arena, "%d holders of %zu bytes, %zu in use", n, sum,
+              m.live);
+    cr_expect(tern_memory_holders(r.ctx, NULL, 3) == 0);
+    tc_close(r.ctx);
+}
+
 /* Ever other sizes: little is kept of each. */
 static void varied(const char *device, bool eager)
 {

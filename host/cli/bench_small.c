@@ -1,8 +1,8 @@
 /*
  * bench_small.c - `tern bench pool` and `tern bench launch`: what everything else stands on.
  *
- * pool: a block taken from the cache and given back, by size; then training steps of varied
- * batches, each tensor from the pool, and what the pool holds beside what is in use at most.
+ * pool: a block taken from the cache and given back, by size; then training steps of four batches
+ * by turns, what the pool holds beside what is in use at most, and what it asks of the device.
  * launch: a chain of operations on 4 numbers: eager, with its derivatives, replayed; on a device
  * with graphs also what the host needs to ask for a replayed step, captured or call by call.
  */
@@ -62,62 +62,87 @@ static bool cycle(void *user, int64_t times)
     return tern_memory_cycle(s->ctx, s->bytes, times) == TERN_OK;
 }
 
-/* One training step of LeNet-5 on a batch, every tensor from the pool. */
-static bool varied_step(tern_ctx *ctx, tern_module *net, tern_optim *opt, int64_t batch)
+typedef struct {
+    tern_module *net;
+    tern_optim *opt;
+    tern_program *program;
+} turns;
+
+static tern_status train_step(tern_ctx *ctx, tern_tensor **to, tern_tensor **in, void *user)
 {
-    const tern_shape x = {4, {batch, 1, 28, 28}};
+    turns *t = user;
+
+    to[0] = tern_cross_entropy(ctx, tern_forward(ctx, t->net, in[0]), in[1], NULL, NULL);
+    if (tern_backward(ctx, to[0], t->net) != TERN_OK) return tern_error(ctx);
+    return tern_optim_step(ctx, t->opt);
+}
+
+static bool run_step(tern_ctx *ctx, turns *t, int64_t batch)
+{
     int64_t *label = cli_alloc((size_t)batch * sizeof *label);
     tern_tensor *loss;
 
     for (int64_t i = 0; i < batch; i++) label[i] = i % 10;
     tern_frame_begin(ctx);
-    loss = tern_cross_entropy(ctx, tern_forward(ctx, net, tern_fill(ctx, TERN_F32, x, 0.5)),
-                              tern_from_host(ctx, TERN_I64, label, (tern_shape){1, {batch}}), NULL,
-                              NULL);
-    if (loss && tern_backward(ctx, loss, net) == TERN_OK) (void)!tern_optim_step(ctx, opt);
+    tern_tensor *in[] = {tern_fill(ctx, TERN_F32, (tern_shape){4, {batch, 1, 28, 28}}, 0.5),
+                         tern_from_host(ctx, TERN_I64, label, (tern_shape){1, {batch}}), NULL};
+    (void)!tern_program_run(ctx, &loss, t->program, in);
     tern_frame_end(ctx);
     free(label);
     return tern_error(ctx) == TERN_OK;
 }
 
-static bool varied(bench *b)
+/* What 200 steps left, as a row. */
+static void add_turns(bench *b, const char *name, const tern_memory *before, const tern_memory *m)
 {
-    tern_module *net = tern_model(b->ctx, "lenet5", NULL);
-    tern_optim *opt = net ? tern_adam(b->ctx, net, NULL) : NULL;
-    tern_memory m, before;
-    bench_row *row;
+    bench_row *row = bench_add(b, "pool", name);
     json j = {.line = true};
-    unsigned state = 1;
+    const double per_peak = (double)m->peak_reserved / (double)m->peak;
+    const long long asked = (long long)(m->n_device_alloc - before->n_device_alloc);
 
-    tern_mode(b->ctx, TERN_TRAIN);
-    tern_memory_stats(b->ctx, &before);
-    tern_memory_peak_reset(b->ctx);
-    for (int i = 0; i < 200 && opt; i++) {
-        state = state * 1664525 + 1013904223;
-        if (!varied_step(b->ctx, net, opt, 1 + state / 65536 % 128)) return false;
-    }
-    if (!opt) return false;
-    tern_memory_stats(b->ctx, &m);
-    row = bench_add(b, "pool", "200 eager steps of lenet5, batches 1 to 128");
     row->threads = tern_threads(b->ctx);
     row->repro = repro(b, row);
-    const double hits = (double)(m.n_hit - before.n_hit) / (double)(m.n_alloc - before.n_alloc);
-    row->notes = cli_format("\nVaried steps (lenet5, eager, batches 1 to 128): in use at most %s, "
-                            "reserved at most %s (%.2f of it); %.2f%% of %lld allocations were "
-                            "hits.\n",
-                            mebibytes((double)m.peak), mebibytes((double)m.peak_reserved),
-                            (double)m.peak_reserved / (double)m.peak, 100 * hits,
-                            (long long)(m.n_alloc - before.n_alloc));
+    row->notes =
+        cli_format("\n%s: in use at most %s, reserved at most %s (%.2f of it); after 80 "
+                   "steps of warm-up %lld allocations, %lld of them by the device; "
+                   "fragmentation %.0f%%.\n",
+                   name, mebibytes((double)m->peak), mebibytes((double)m->peak_reserved), per_peak,
+                   (long long)(m->n_alloc - before->n_alloc), asked, 100 * m->fragmentation);
     json_open(&j, NULL, '{');
-    json_int(&j, "peak_bytes", (int64_t)m.peak);
-    json_int(&j, "peak_reserved_bytes", (int64_t)m.peak_reserved);
-    json_real(&j, "reserved_per_peak", (double)m.peak_reserved / (double)m.peak);
-    json_int(&j, "allocations", m.n_alloc - before.n_alloc);
-    json_real(&j, "hits", hits);
-    json_real(&j, "fragmentation", m.fragmentation);
+    json_int(&j, "peak_bytes", (int64_t)m->peak);
+    json_int(&j, "peak_reserved_bytes", (int64_t)m->peak_reserved);
+    json_real(&j, "reserved_per_peak", per_peak);
+    json_int(&j, "allocations", m->n_alloc - before->n_alloc);
+    json_int(&j, "device_allocations", asked);
+    json_real(&j, "fragmentation", m->fragmentation);
     json_close(&j, '}');
     row->extra = json_take(&j);
     row->extra[strlen(row->extra) - 1] = '\0';
+}
+
+/* Training steps of four batches by turns, replayed or eager, on a pool that holds nothing. */
+static bool by_turns(bench *b, bool eager, const char *name)
+{
+    static const int64_t batch[] = {128, 32, 96, 64};
+    const int warm = 80, steps = 200;
+    tern_ctx *ctx = b->ctx;
+    tern_memory m, before = {0};
+    turns t = {.net = tern_model(ctx, "lenet5", NULL)};
+    const bool was = tern_eager(ctx);
+
+    t.opt = t.net ? tern_adam(ctx, t.net, NULL) : NULL;
+    t.program = t.opt ? tern_record(ctx, train_step, &t) : NULL;
+    tern_mode(ctx, TERN_TRAIN);
+    tern_eager_set(ctx, eager);
+    tern_memory_peak_reset(ctx);
+    for (int i = 0; i < warm + steps && t.program; i++) {
+        if (i == warm) tern_memory_stats(ctx, &before);
+        if (!run_step(ctx, &t, batch[i % 4])) return false;
+    }
+    tern_eager_set(ctx, was);
+    if (!t.program) return false;
+    tern_memory_stats(ctx, &m);
+    add_turns(b, name, &before, &m);
     return true;
 }
 
@@ -137,7 +162,10 @@ int bench_pool(cli *c)
         fine = time_row(&b, "pool", name, cycle, &s, 1);
         free(name);
     }
-    return finish(&b, fine && varied(&b));
+    fine = fine && by_turns(&b, true, "200 eager steps of lenet5, four batches by turns");
+    fine = fine && (tern_eager(b.ctx) ||
+                    by_turns(&b, false, "200 replayed steps of lenet5, four batches by turns"));
+    return finish(&b, fine);
 }
 
 /* ---- Launch ---------------------------------------------------------------------------------- */

@@ -352,6 +352,11 @@ void tern_memory_stats(tern_ctx *ctx, tern_memory *stats)
     if (ctx && ctx->pool) ti_pool_stats(ctx->pool, stats);
 }
 
+int tern_memory_holders(tern_ctx *ctx, tern_holder *holder, int most)
+{
+    return ctx && ctx->pool && holder ? ti_pool_holders(ctx->pool, holder, most) : 0;
+}
+
 void tern_memory_peak_reset(tern_ctx *ctx)
 {
     if (ctx && ctx->pool) ti_pool_peak_reset(ctx->pool);

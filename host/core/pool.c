@@ -17,7 +17,6 @@
 #include "core/pool.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,8 +33,7 @@ enum {
     MOST_SEGMENT = 8 << 20,   /* … and at most this */
     SLACK = 13,               /* the budget is 1/13 more than the peak use */
     LOOK = 24,                /* free chunks looked at in a class for the best fit */
-    SPARES = 64,              /* records allocated at once */
-    HOLDERS = 24
+    SPARES = 64               /* records allocated at once */
 };
 
 typedef struct chunk chunk;
@@ -476,59 +474,34 @@ void ti_pool_peak_reset(ti_pool *p)
     pthread_mutex_unlock(&p->lock);
 }
 
-typedef struct {
-    const char *who;
-    size_t bytes;
-    long n;
-} holder;
-
-/* Adds up the blocks by their holders' names; what finds no room in the table counts as the last.
- */
-static int holders(const ti_pool *p, holder *h)
+/* Adds the block to its holder's sum. What finds no room in the table counts as the last. */
+static int add_holder(tern_holder *h, int n, int most, const chunk *c)
 {
-    int n = 0, i;
+    int i = 0;
 
-    for (const segment *s = p->segments; s; s = s->next)
-        for (const chunk *c = s->first; c; c = c->right) {
-            if (!c->who) continue;
-            for (i = 0; i < n && strcmp(h[i].who, c->who) != 0; i++) {
-            }
-            if (i == n && n == HOLDERS) h[--i].who = "others";
-            else if (i == n) h[n++] = (holder){c->who, 0, 0};
-            h[i].bytes += c->size;
-            h[i].n++;
-        }
+    while (i < n && strcmp(h[i].name, c->who) != 0) i++;
+    if (i == n && n == most) h[--i].name = "others";
+    else if (i == n) h[n++] = (tern_holder){.name = c->who};
+    h[i].bytes += c->size;
+    h[i].n_block++;
     return n;
 }
 
-static double mib(size_t bytes) { return (double)bytes / (1 << 20); }
-
-void ti_pool_explain(ti_pool *p, size_t bytes, char *text, size_t room)
+int ti_pool_holders(ti_pool *p, tern_holder *h, int most)
 {
-    holder h[HOLDERS];
-    tern_memory st;
-    size_t at = 0;
-    char cap[48] = "no cap";
+    int n = 0;
 
-    if (!room) return;
+    if (most < 1) return 0;
     pthread_mutex_lock(&p->lock);
-    fill_stats(p, &st);
-    const int n = holders(p, h);
+    for (const segment *s = p->segments; s; s = s->next)
+        for (const chunk *c = s->first; c; c = c->right)
+            if (c->who) n = add_holder(h, n, most, c);
     pthread_mutex_unlock(&p->lock);
-    if (st.cap) snprintf(cap, sizeof cap, "cap %.2f MiB", mib(st.cap));
-    at += (size_t)snprintf(text, room,
-                           "no memory for %.2f MiB: %.2f MiB in use, %.2f MiB reserved, %s, "
-                           "largest free block %.2f MiB, fragmentation %.0f %%",
-                           mib(bytes), mib(st.live), mib(st.reserved), cap, mib(st.largest_free),
-                           100 * st.fragmentation);
-    for (int k = 0; k < 4 && k < n && at < room; k++) {
-        int most = k;
-        for (int i = k + 1; i < n; i++)
-            if (h[i].bytes > h[most].bytes) most = i;
-        const holder x = h[most];
-        h[most] = h[k];
-        h[k] = x;
-        at += (size_t)snprintf(text + at, room - at, "%s%s %.2f MiB (%ld)",
-                               k ? ", " : "; largest holders: ", x.who, mib(x.bytes), x.n);
+    for (int k = 1; k < n; k++) { /* most bytes first */
+        const tern_holder x = h[k];
+        int i = k;
+        for (; i > 0 && h[i - 1].bytes < x.bytes; i--) h[i] = h[i - 1];
+        h[i] = x;
     }
+    return n;
 }

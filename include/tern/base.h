@@ -165,7 +165,9 @@ TERN_API void tern_graphs_set(tern_ctx *ctx, bool on);
 TERN_API bool tern_graphs(const tern_ctx *ctx);
 
 /* Memory of the context's device, in bytes. `live` is in use, `reserved` what the pool took from
- * the device, `largest_free` the largest block it could give without asking for more. */
+ * the device, `largest_free` the largest block it could give without asking for more. Steps whose
+ * sizes come by turns ask the device for nothing once each was there twice, and `reserved` keeps
+ * within 1.10 of `peak`; eager steps of a few large blocks take longer, and up to 2. */
 typedef struct tern_memory {
     size_t live, peak, reserved, peak_reserved, largest_free;
     size_t cap;                             /* 0: none */
@@ -174,6 +176,15 @@ typedef struct tern_memory {
 } tern_memory;
 TERN_API void tern_memory_stats(tern_ctx *ctx, tern_memory *stats);
 TERN_API void tern_memory_peak_reset(tern_ctx *ctx);
+/* Who holds the memory in use: names of layers, "arena" of programs, "scratch" of calls; most bytes
+ * first. How many were written, `most` at the most; if there are more holders, "others" is one of
+ * them and holds the rest. The names live as long as the context. */
+typedef struct tern_holder {
+    const char *name;
+    size_t bytes;
+    int64_t n_block;
+} tern_holder;
+TERN_API int tern_memory_holders(tern_ctx *ctx, tern_holder *holder, int most);
 /* Allocations that would take more than `bytes` fail. 0: no cap. Default TERN_POOL_BYTES. */
 TERN_API void tern_memory_cap(tern_ctx *ctx, size_t bytes);
 
