@@ -40,8 +40,10 @@ void ti_pool_trim(ti_pool *pool);                  /* free segments go back to t
 void ti_pool_cap(ti_pool *pool, size_t bytes);
 void ti_pool_stats(ti_pool *pool, tern_memory *stats);
 void ti_pool_peak_reset(ti_pool *pool);
-int ti_pool_holders(ti_pool *pool, tern_holder *holder, int most); /* as tern_memory_holders */
-/* pool_text.c: why a request failed: the largest holders, the largest free block, fragmentation, cap. */
+/* As tern_memory_holders. */
+int ti_pool_holders(ti_pool *pool, tern_holder *holder, int most);
+/* pool_text.c: why a request failed: the largest holders, the largest free block, fragmentation,
+ * the cap. */
 void ti_pool_explain(ti_pool *pool, size_t bytes, char *text, size_t room);
 
 #endif
