@@ -65,6 +65,7 @@ struct ti_plan {
     ti_block *derived;
     uint64_t stamp; /* … made of parameters at these versions, summed; 0: not made */
     uint64_t age;   /* of the arena it was bound to */
+    int i_watched;  /* the last line that checkers were told of */
     struct ti_bound *bound;
     ti_view *views;
     double *times; /* NULL, or what the next timed replay writes: n_line + 1 nanoseconds */

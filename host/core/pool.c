@@ -388,6 +388,17 @@ void ti_pool_free(ti_pool *p, ti_block *block)
     pthread_mutex_unlock(&p->lock);
 }
 
+void ti_pool_mark(ti_pool *p, void *part, size_t bytes, bool live)
+{
+    const ti_block b = {.data = part, .bytes = bytes};
+
+    pthread_mutex_lock(&p->lock);
+    mark(p, &b, live);
+    pthread_mutex_unlock(&p->lock);
+}
+
+bool ti_pool_watched(const ti_pool *p) { return p->memory.mark != NULL; }
+
 ti_pool *ti_pool_open(const ti_memory *memory)
 {
     ti_pool *p = calloc(1, sizeof *p);

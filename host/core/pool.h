@@ -36,7 +36,10 @@ void ti_pool_close(ti_pool *pool);              /* gives all segments back; NULL
  * legal. NULL: no memory, or over the cap. */
 ti_block *ti_pool_alloc(ti_pool *pool, size_t bytes, int stream, const char *who);
 void ti_pool_free(ti_pool *pool, ti_block *block); /* NULL is legal */
-void ti_pool_trim(ti_pool *pool);                  /* free segments go back to the device */
+/* Tells checkers of a part of a block that is no block of its own; whether there are any. */
+void ti_pool_mark(ti_pool *pool, void *p, size_t bytes, bool live);
+bool ti_pool_watched(const ti_pool *pool);
+void ti_pool_trim(ti_pool *pool); /* free segments go back to the device */
 void ti_pool_cap(ti_pool *pool, size_t bytes);
 void ti_pool_stats(ti_pool *pool, tern_memory *stats);
 void ti_pool_peak_reset(ti_pool *pool);

@@ -24,6 +24,7 @@ tern_status ti_replay_timed(ti_plan *p)
 
     for (const ti_bound_line *b = ti_after_derived(p); b->row; b++) {
         if (b->writes && __atomic_load_n(&ctx->fault.raised, __ATOMIC_RELAXED)) break;
+        ti_watch_line(p, b->i_line);
         if (!b->skip || *b->skip == 0) ti_run_row(b->row, &b->work);
         if (waits) (void)!ctx->backend->sync(ctx->device);
         const double to = now();

@@ -33,7 +33,7 @@ void ti_load_inputs(const ti_plan *p, tern_tensor *const *in)
 {
     tern_ctx *ctx = p->ctx;
 
-    if (poisons(ctx)) spoil(p, -1);
+    if (poisons(ctx) && !ti_pool_watched(ctx->pool)) spoil(p, -1);
     for (int i = 0; i < p->n_in; i++) {
         const ti_view from = ti_view_at(&in[i]->m, in[i]->store->data);
 
@@ -43,13 +43,14 @@ void ti_load_inputs(const ti_plan *p, tern_tensor *const *in)
 }
 
 /* An index that was found wrong stops the run before it writes a variable. */
-static tern_status replay(const ti_plan *p)
+static tern_status replay(ti_plan *p)
 {
     tern_ctx *ctx = p->ctx;
     const bool poison = poisons(ctx);
 
     for (const ti_bound_line *b = ti_after_derived(p); b->row; b++) {
         if (b->writes && __atomic_load_n(&ctx->fault.raised, __ATOMIC_RELAXED)) break;
+        ti_watch_line(p, b->i_line);
         if (!b->skip || *b->skip == 0) ti_run_row(b->row, &b->work);
         if (poison) spoil(p, b->i_line);
         if (ctx->check_sync && ti_check_device(ctx, true)) break;
@@ -119,6 +120,41 @@ static tern_status keep(tern_program *prog, ti_plan *p, int n_in)
     return TERN_OK;
 }
 
+static void copy_results(const ti_plan *p, tern_tensor **out)
+{
+    tern_ctx *ctx = p->ctx;
+
+    for (int i = 0; i < p->n_out; i++) {
+        const ti_view from = ti_view_at(&p->out[i].m, ti_value_data(p, p->out[i].value));
+
+        if (from.count > 0)
+            ctx->backend->copy(ctx->device, out[i]->store->data, from.data, ti_bytes(&out[i]->m));
+    }
+}
+
+static tern_status run_graph(tern_program *prog, ti_plan *p, tern_tensor **out)
+{
+    tern_ctx *ctx = prog->ctx;
+
+    ti_load_inputs(p, prog->in);
+    ctx->backend->graph_run(ctx->device, p->bound->graph);
+    TI_TRY(ti_check_device(ctx, false));
+    copy_results(p, out);
+    return TERN_OK;
+}
+
+static tern_status run_calls(tern_program *prog, ti_plan *p, tern_tensor **out)
+{
+    ti_watch_begin(p);
+    ti_load_inputs(p, prog->in);
+    if (!(p->times ? ti_replay_timed(p) : replay(p))) {
+        p->bound->warm = true;
+        copy_results(p, out);
+    }
+    ti_watch_end(p);
+    return prog->ctx->error;
+}
+
 static tern_status run_plan(tern_program *prog, ti_plan *p, int n_in, tern_tensor **out)
 {
     tern_ctx *ctx = prog->ctx;
@@ -133,19 +169,8 @@ static tern_status run_plan(tern_program *prog, ti_plan *p, int n_in, tern_tenso
     const bool graph = ti_graphs(p);
     if (graph) TI_TRY(ti_graph_ready(p));
     TI_TRY(keep(prog, p, n_in)); /* the last allocation: from here on only kernels may fail */
-    ti_load_inputs(p, prog->in);
     TI_TRY(ti_refresh(p));
-    if (graph) {
-        ctx->backend->graph_run(ctx->device, p->bound->graph);
-        TI_TRY(ti_check_device(ctx, false));
-    } else TI_TRY(p->times ? ti_replay_timed(p) : replay(p));
-    p->bound->warm = true;
-    for (int i = 0; i < p->n_out; i++) {
-        const ti_view from = ti_view_at(&p->out[i].m, ti_value_data(p, p->out[i].value));
-
-        if (from.count > 0)
-            ctx->backend->copy(ctx->device, out[i]->store->data, from.data, ti_bytes(&out[i]->m));
-    }
+    TI_TRY(graph ? run_graph(prog, p, out) : run_calls(prog, p, out));
     ti_grads_state(ctx, NULL, p->granted);
     return TERN_OK;
 }

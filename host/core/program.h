@@ -78,6 +78,12 @@ ti_plan *ti_plan_for(tern_program *prog, int n_in, const ti_meta *in);
 void ti_load_inputs(const ti_plan *p, tern_tensor *const *in);
 ti_meta ti_canonical(const ti_meta *m); /* the layout of an input's slot */
 
+/* watch.c: checkers are told what of the arena is alive: before the inputs are loaded, before each
+ * line that runs, and when all is over, the results copied out. */
+void ti_watch_begin(ti_plan *p);
+void ti_watch_line(ti_plan *p, int i);
+void ti_watch_end(ti_plan *p);
+
 /* graph.c */
 bool ti_graphs(ti_plan *p);             /* whether this run is a graph's launch */
 tern_status ti_graph_ready(ti_plan *p); /* captures the plan's calls unless that was done */

@@ -12,6 +12,17 @@
 
 #include "cpu/simd_choose.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define WATCHED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WATCHED 1
+#endif
+#endif
+#ifdef WATCHED
+#include <sanitizer/asan_interface.h>
+#endif
+
 enum { ALIGN = 64 };
 static const size_t huge = (size_t)2 << 20; /* from here on, memory comes in huge pages */
 
@@ -54,6 +65,9 @@ static void *cpu_alloc(void *user, size_t bytes)
     bytes = (bytes + align - 1) / align * align;
     p = aligned_alloc(align, bytes);
     if (p && bytes >= huge) (void)madvise(p, bytes, MADV_HUGEPAGE); /* a hint */
+#ifdef WATCHED
+    if (p) __asan_poison_memory_region(p, bytes);
+#endif
     return p;
 }
 
@@ -61,12 +75,31 @@ static void cpu_free(void *user, void *p, size_t bytes)
 {
     (void)user;
     (void)bytes;
-    free(p);
+    free(p); /* AddressSanitizer's takes poisoned memory, too */
 }
+
+#ifdef WATCHED
+/* AddressSanitizer then watches each block of the pool by itself; a new one holds NaNs. */
+static void cpu_mark(void *user, void *p, size_t bytes, bool live)
+{
+    (void)user;
+    if (live) {
+        __asan_unpoison_memory_region(p, bytes);
+        memset(p, 0xff, bytes);
+    } else __asan_poison_memory_region(p, bytes);
+}
+#endif
 
 static ti_memory cpu_memory(ti_device *d)
 {
-    return (ti_memory){.alloc = cpu_alloc, .free = cpu_free, .user = d};
+    return (ti_memory){
+        .alloc = cpu_alloc,
+        .free = cpu_free,
+#ifdef WATCHED
+        .mark = cpu_mark,
+#endif
+        .user = d,
+    };
 }
 
 static void cpu_copy(ti_device *d, void *to, const void *from, size_t bytes)
