@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "core/program.h"
 #include "emulator.h"
 #include "step.h"
 
@@ -306,6 +307,100 @@ Test(device, a_block_overrun_is_reported)
     x->m.shape.dim[0] = 101;
     tern_error_clear(ctx);
     cr_expect(tern_close(ctx) == TERN_OK);
+}
+
+/* ---- Values in a program's arena ---- */
+
+enum { ROWS = 101 };
+
+/* Three values in the arena: b is made when a is dead. */
+static tern_status three_calls(tern_ctx *ctx, tern_tensor **out, tern_tensor **in, void *user)
+{
+    tern_tensor *a = tern_exp(ctx, in[0]), *b = tern_sum(ctx, a, NULL);
+
+    (void)user;
+    out[0] = tern_add(ctx, tern_tanh(ctx, in[1]), b);
+    return tern_error(ctx);
+}
+
+static tern_tensor *three(tern_ctx *ctx, tern_program *p)
+{
+    tern_tensor *in[] = {tern_fill(ctx, TERN_F32, TI_SHAPE(ROWS), 0.5),
+                         tern_fill(ctx, TERN_F32, TI_SHAPE(ROWS), 0.25), NULL};
+    tern_tensor *out = NULL;
+    double v[ROWS];
+
+    if (!tern_program_run(ctx, &out, p, in)) (void)!tern_to_doubles(ctx, v, out);
+    return out;
+}
+
+static ti_bound_line *bound_line(tern_program *p, const char *op)
+{
+    ti_bound_line *b = ti_last_plan(p)->bound->line;
+
+    while (b->row && strcmp(b->row->op, op) != 0) b++;
+    cr_assert(b->row != NULL, "no %s in the program", op);
+    return b;
+}
+
+/* A program whose first run was clean; each later one is replayed call by call. */
+static tern_program *clean_program(tern_ctx *ctx)
+{
+    tern_program *p = tern_record(ctx, three_calls, NULL);
+    const tc_emulator e = tc_emulator_of(ctx);
+
+    tern_graphs_set(ctx, false);
+    for (int i = 0; i < 2; i++) cr_assert(three(ctx, p) != NULL, "%s", tern_error_text(ctx));
+    cr_assert(e.checked() == 1 && e.errors() == 0, "%s", e.last_error());
+    return p;
+}
+
+static void must_be_reported(tern_ctx *ctx, tern_program *p, const char *part)
+{
+    const tc_emulator e = tc_emulator_of(ctx);
+
+    (void)three(ctx, p);
+    cr_expect(e.errors() > 0 && strstr(e.last_error(), part), "%s", e.last_error());
+    fprintf(stderr, "%s\n", e.last_error());
+    tern_error_clear(ctx);
+    cr_expect(tern_close(ctx) == TERN_OK);
+}
+
+/* The call writes 4 elements more than its output has: still in the arena, and even in what the
+ * value was rounded up to. */
+Test(device, an_overrun_in_the_arena_is_reported)
+{
+    tern_ctx *ctx = tc_open("simt");
+    tern_program *p = clean_program(ctx);
+    ti_bound_line *b = bound_line(p, "exp");
+
+    for (int k = 0; k < 2; k++) {
+        ti_view *v = k ? &b->work.out[0] : (ti_view *)(uintptr_t)&b->work.in[0];
+        v->count = v->m.shape.dim[0] = ROWS + 4;
+    }
+    must_be_reported(ctx, p, "outside device memory");
+}
+
+/* The addition reads what exp left, when that has died. */
+Test(device, a_dead_value_in_the_arena_is_reported)
+{
+    tern_ctx *ctx = tc_open("simt");
+    tern_program *p = clean_program(ctx);
+    ti_view *to = (ti_view *)(uintptr_t)&bound_line(p, "add")->work.in[0];
+
+    to->data = bound_line(p, "exp")->work.out[0].data;
+    must_be_reported(ctx, p, "outside device memory");
+}
+
+/* exp reads its own output, of which nothing is written. */
+Test(device, an_early_read_in_the_arena_is_reported)
+{
+    tern_ctx *ctx = tc_open("simt");
+    tern_program *p = clean_program(ctx);
+    ti_bound_line *b = bound_line(p, "exp");
+
+    *(ti_view *)(uintptr_t)&b->work.in[0] = b->work.out[0];
+    must_be_reported(ctx, p, "read of unwritten memory");
 }
 
 /* What a block held before is not what the next one holds: it reads as unwritten. */
