@@ -74,6 +74,15 @@ Test(device, alone_an_operation_is_named_exactly)
     is_lost(ctx);
 }
 
+static bool is_op(const char *name)
+{
+    for (const ti_op *const *const *list = ti_all_ops; *list; list++)
+        for (const ti_op *const *op = *list; *op; op++)
+            if (strcmp((*op)->name, name) == 0) return true;
+    return false;
+}
+
+/* Eager, and replayed: with this check no step is captured. */
 Test(device, check_sync_names_the_operation_among_many)
 {
     if (!tc_has("simt")) return;
@@ -91,6 +100,8 @@ Test(device, check_sync_names_the_operation_among_many)
         tc_emulator_of(ctx).fail_kernel(3);
         cr_expect(tern_program_run(ctx, &loss, p, in) == TERN_E_DEVICE, "told within the step");
         expect_status(ctx, TERN_E_DEVICE, "cudaErrorLaunchFailure), in ");
+        const char *op = strstr(tern_error_text(ctx), "), in ") + 6;
+        cr_expect(is_op(op), "%s is no operation", op);
         is_lost(ctx);
     }
 }

@@ -86,10 +86,15 @@ status 2 "$tern" summary bad.cfg
 has err "bad.cfg:7"
 
 # No device of that name here: at once, with the reason and a way out.
-before=$(date +%s%N)
-status 1 "$tern" train --device cuda
-[ $((($(date +%s%N) - before) / 1000000)) -lt 1000 ] || bad "--device cuda takes its time"
-has err "error: --device cuda: "
+least=1000000
+for _ in 1 2 3 4 5; do # the machine may have other things to do
+    before=$(date +%s%N)
+    status 1 "$tern" train --device cuda
+    took=$((($(date +%s%N) - before) / 1000))
+    [ $took -ge $least ] || least=$took
+done
+[ $least -lt 100000 ] || bad "--device cuda takes $least microseconds"
+has err "error: --device cuda: no CUDA device can be used: "
 has err "tern devices"
 [ -e runs ] && bad "--device cuda left a folder"
 status 1 "$tern" info --device nosuch

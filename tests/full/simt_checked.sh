@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# all samples on simt, every access checked, threads in several orders; then under ASan and UBSan
+# all samples and models on simt, every access checked, threads in several orders; then under ASan
+# and UBSan
 # usage: BUILD=folder/of/the/test/preset bash simt_checked.sh
 # depends: host include cuda CMakeLists.txt CMakePresets.json tests/simt tests/*.c tests/*.h
 set -eu
@@ -37,6 +38,15 @@ for seed in 0 1 2; do
 done
 run "$BUILD/simt_checked" test_derivatives '*/*simt*'
 run "$BUILD/simt_checked" test_device '*'
+for model in lenet5 mlp cnn lstm-rows resnet20 vgg-small; do # each value of the arena by itself
+    (cd "$scratch" && LD_LIBRARY_PATH=$BUILD/simt_checked "$BUILD/tern" train --data shapes \
+        --samples 40 --val-split 4 --model $model --steps 2 --batch 2 --seed 3 --device simt) \
+        > "$scratch/said" 2>&1 && ! grep -q '^simt:' "$scratch/said" || {
+        cat "$scratch/said"
+        exit 1
+    }
+    echo "two steps of $model: no reports"
+done
 
 echo 'AddressSanitizer and UBSan'
 cmake -S "$top" --preset dev -B "$top/build/dev" > "$scratch/log" 2>&1 &&
