@@ -106,9 +106,10 @@ Test(asan, values_in_the_arena_are_apart)
     *to = was;
 
     ti_bound_line *b = bound_line(p, "exp");
-    b->work.out[0].count = b->work.out[0].m.shape.dim[0] = 105;
-    to = (ti_view *)(uintptr_t)&b->work.in[0];
-    to->count = to->m.shape.dim[0] = 105;
+    for (int k = 0; k < 2; k++) {
+        ti_view *v = (ti_view *)(uintptr_t)(k ? b->work.out : b->work.in);
+        v->count = v->m.shape.dim[0] = 105;
+    }
     dies_of(run_bug, ctx, NULL, "use-after-poison");
     tc_close(ctx);
 }

@@ -386,7 +386,7 @@ Test(device, an_overrun_in_the_arena_is_reported)
     ti_bound_line *b = bound_line(p, "exp");
 
     for (int k = 0; k < 2; k++) {
-        ti_view *v = k ? &b->work.out[0] : (ti_view *)(uintptr_t)&b->work.in[0];
+        ti_view *v = (ti_view *)(uintptr_t)(k ? b->work.out : b->work.in);
         v->count = v->m.shape.dim[0] = ROWS + 4;
     }
     must_be_reported(ctx, p, "outside device memory");

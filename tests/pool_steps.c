@@ -141,7 +141,7 @@ Test(pool_steps, on_the_emulated_device)
 
 Test(pool_steps, the_holders_are_named)
 {
-    const load l = {"cpu", "lenet5", 8};
+    const load l = {.device = "cpu", .model = "lenet5", .largest = 8};
     runner r = begin(&l);
     tern_holder h[20];
     tern_memory m;
