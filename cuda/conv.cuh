@@ -1,11 +1,14 @@
 /*
  * conv.cuh - the five operations of convolution around a way to compute y, dx and dw (conv2d.cu,
- * depthwise.cu): geometry, what conv2d_act_d does besides, rows.
+ * depthwise.cu, conv2d_tensor.cu): geometry, what conv2d_act_d does besides, rows. And the two of
+ * fully connected layers, which are convolutions of images of one place (linear.cu,
+ * linear_tensor.cu).
  *
  * A way is a struct of static functions, each with its elements of scratch and its chain of sums:
  *   y(w, d, y, x, f, bias, act, room), dx(w, d, dx, g, f, room), dw(w, d, dw, x, g, room)
  * Images lie channels-last, filters row-major; dw either way. Its numbers are ti_as_is, or a
- * format of mma.cuh: then it rounds the operands, and there is no f64.
+ * format of mma.cuh: then it rounds the operands, and there is no f64. Its layer is one of those
+ * below.
  */
 #ifndef TI_CUDA_CONV_CUH
 #define TI_CUDA_CONV_CUH
@@ -83,27 +86,52 @@ template <class Way, class T> static void ti_conv_dw(const ti_work *w)
             (T *)w->scratch);
 }
 
-/* ---- conv2d_act and conv2d_act_d ---- */
+/* ---- Layers with an activation, and their derivatives ----
+ *
+ * A layer says what convolution it is, from a view of its result or of a cotangent of that, and
+ * whether windows may be larger than one place. */
 
-static ti_geometry ti_fused(const ti_work *w, const ti_view &y)
+struct ti_conv_layer {
+    enum { WINDOWS = 1 };
+    static ti_geometry of(const ti_work *w, const ti_view &y)
+    {
+        const tern_conv2d_act_opts &o = ti_opts<tern_conv2d_act_opts>(w);
+
+        return ti_geometry_of(w->in[0], w->in[1], y, o.stride, o.pad, o.dilation, o.groups);
+    }
+    static int act(const ti_work *w) { return ti_opts<tern_conv2d_act_opts>(w).act; }
+};
+
+/* A fully connected layer: images of one place, as many as x has rows. */
+struct ti_linear_layer {
+    enum { WINDOWS = 0 };
+    static ti_geometry of(const ti_work *w, const ti_view &y)
+    {
+        const int64_t *f = w->in[1].m.shape.dim, rows = f[0] > 0 ? y.count / f[0] : 0;
+
+        return ti_geometry{rows, f[1], 1, 1, f[0], 1, 1, 1, 1, 1, {1, 1}, {0, 0}, {1, 1}};
+    }
+    static int act(const ti_work *w) { return ti_opts<tern_linear_opts>(w).act; }
+};
+
+template <class Way> static ti_geometry ti_of_act(const ti_work *w)
 {
-    const tern_conv2d_act_opts &o = ti_opts<tern_conv2d_act_opts>(w);
-
-    return ti_geometry_of(w->in[0], w->in[1], y, o.stride, o.pad, o.dilation, o.groups);
+    return Way::layer::of(w, w->out[0]);
 }
-static ti_geometry ti_of_act(const ti_work *w) { return ti_fused(w, w->out[0]); }
-static ti_geometry ti_of_act_d(const ti_work *w) { return ti_fused(w, w->in[3]); }
+template <class Way> static ti_geometry ti_of_act_d(const ti_work *w)
+{
+    return Way::layer::of(w, w->in[3]);
+}
 
 template <class T> static const T *ti_bias_of(const ti_work *w)
 {
     return w->in[2].count >= 0 ? ti_at<const T>(w->in[2]) : NULL;
 }
-static int ti_conv_act_of(const ti_work *w) { return ti_opts<tern_conv2d_act_opts>(w).act; }
 
-template <class Way, class T> static void ti_conv_act(const ti_work *w)
+template <class Way, class T> static void ti_act(const ti_work *w)
 {
-    Way::y(w, ti_of_act(w), ti_at<T>(w->out[0]), ti_at<const T>(w->in[0]), ti_at<const T>(w->in[1]),
-           ti_bias_of<T>(w), ti_conv_act_of(w), (T *)w->scratch);
+    Way::y(w, ti_of_act<Way>(w), ti_at<T>(w->out[0]), ti_at<const T>(w->in[0]),
+           ti_at<const T>(w->in[1]), ti_bias_of<T>(w), Way::layer::act(w), (T *)w->scratch);
 }
 
 /* Scratch: room for the products and sums, then h = gy act'(y). Without an activation h may be gy,
@@ -114,19 +142,19 @@ typedef struct {
     bool makes_y, makes_h;
     int64_t h, room;
     double chain;
-} ti_conv_backward;
+} ti_layer_backward;
 
-template <class Way> static ti_conv_backward ti_conv_backward_of(const ti_work *w)
+template <class Way> static ti_layer_backward ti_layer_backward_of(const ti_work *w)
 {
-    const ti_geometry d = ti_of_act_d(w);
-    const bool acts = ti_conv_act_of(w) != TERN_ACT_NONE, makes_h = acts || Way::numbers::ROUNDS;
-    ti_conv_backward b = {d,
-                          ti_columns_of(d.N * d.P * d.Q, d.K),
-                          acts && w->in[4].count < 0,
-                          makes_h,
-                          0,
-                          ti_columns_scratch(ti_columns_of(d.N * d.P * d.Q, d.K)),
-                          0};
+    const ti_geometry d = ti_of_act_d<Way>(w);
+    const bool acts = Way::layer::act(w) != TERN_ACT_NONE, makes_h = acts || Way::numbers::ROUNDS;
+    ti_layer_backward b = {d,
+                           ti_columns_of(d.N * d.P * d.Q, d.K),
+                           acts && w->in[4].count < 0,
+                           makes_h,
+                           0,
+                           ti_columns_scratch(ti_columns_of(d.N * d.P * d.Q, d.K)),
+                           0};
     const int64_t room[] = {Way::y_room(d), Way::dx_room(d), Way::dw_room(d)};
     const double chain[] = {Way::y_chain(d), Way::dx_chain(d), Way::dw_chain(d)};
 
@@ -139,23 +167,18 @@ template <class Way> static ti_conv_backward ti_conv_backward_of(const ti_work *
     return b;
 }
 
-template <class Way, class T> static void ti_conv_act_d(const ti_work *w)
+template <class Way, class T> static void ti_act_d(const ti_work *w)
 {
-    const ti_conv_backward b = ti_conv_backward_of<Way>(w);
+    const ti_layer_backward b = ti_layer_backward_of<Way>(w);
     const T *x = ti_at<const T>(w->in[0]), *f = ti_at<const T>(w->in[1]);
     const T *gy = ti_at<const T>(w->in[3]), *from = gy;
-    const T *y = ti_at<const T>(w->in[4]);
     T *room = (T *)w->scratch, *h = room + b.room;
+    const T *y = b.makes_y ? h : w->in[4].count >= 0 ? ti_at<const T>(w->in[4]) : gy;
     const cudaStream_t stream = ti_cuda_stream(w);
-
-    if (b.makes_y) Way::y(w, b.d, h, x, f, ti_bias_of<T>(w), ti_conv_act_of(w), room);
+    if (b.makes_y) Way::y(w, b.d, h, x, f, ti_bias_of<T>(w), Way::layer::act(w), room);
     if (b.makes_h) {
         TI_LAUNCH((ti_back_kernel<T, typename Way::numbers>), ti_grid(b.h), TI_BLOCK, 0, stream,
-                  ti_conv_act_of(w), b.h, h,
-                  b.makes_y ? h
-                  : y       ? y
-                            : gy,
-                  gy);
+                  Way::layer::act(w), b.h, h, y, gy);
         from = h;
     }
     if (w->out[0].count > 0) Way::dx(w, b.d, ti_at<T>(w->out[0]), from, f, room);
@@ -171,18 +194,18 @@ template <class Way, class T> static void ti_conv_act_d(const ti_work *w)
 
 /* ---- Rows ---- */
 
-template <class Way> static size_t ti_conv_act_d_scratch(const ti_work *w)
+template <class Way> static size_t ti_act_d_scratch(const ti_work *w)
 {
-    const ti_conv_backward b = ti_conv_backward_of<Way>(w);
+    const ti_layer_backward b = ti_layer_backward_of<Way>(w);
 
     return (size_t)(b.room + b.h) * tern_type_size(w->in[0].m.type);
 }
-template <class Way> static double ti_conv_act_d_chain(const ti_work *w)
+template <class Way> static double ti_act_d_chain(const ti_work *w)
 {
-    return ti_conv_backward_of<Way>(w).chain + 2;
+    return ti_layer_backward_of<Way>(w).chain + 2;
 }
 
-/* Of one operation around a way: run, reject, and, but for conv2d_act_d, scratch and chain. */
+/* Of one operation around a way: run, reject, and, but for act_d, scratch and chain. */
 #define TI_CONV_RUN(name)                                                                          \
     template <class Way> static void ti_##name##_run(const ti_work *w)                             \
     {                                                                                              \
@@ -208,19 +231,19 @@ template <class Way> static double ti_conv_act_d_chain(const ti_work *w)
 TI_CONV(conv_y, ti_of_y, y)
 TI_CONV(conv_dx, ti_of_dx, dx)
 TI_CONV(conv_dw, ti_of_dw, dw)
-TI_CONV(conv_act, ti_of_act, y)
-TI_CONV_RUN(conv_act_d)
+TI_CONV(act, ti_of_act<Way>, y)
+TI_CONV_RUN(act_d)
 #undef TI_CONV
 #undef TI_CONV_RUN
 
 /* h must be numbers of the math mode: 0 or those of gy. */
-template <class Way> static const char *ti_conv_act_d_rejects(const ti_work *w)
+template <class Way> static const char *ti_act_d_rejects(const ti_work *w)
 {
-    const int act = ti_conv_act_of(w);
+    const int act = Way::layer::act(w);
 
     if (Way::numbers::ROUNDS && act != TERN_ACT_NONE && act != TERN_RELU)
         return "would round what arrives behind this activation";
-    return Way::rejects(w, ti_of_act_d(w));
+    return Way::rejects(w, ti_of_act_d<Way>(w));
 }
 
 #define TI_CONV_ROW(op_, impl_, name, Way, class_, cost_, ...)                                     \
@@ -235,9 +258,14 @@ template <class Way> static const char *ti_conv_act_d_rejects(const ti_work *w)
                     TI_ROW_MAJOR),                                                                 \
         TI_CONV_ROW("conv2d_dw", impl, conv_dw, Way, class_, cost, TI_CHANNELS_LAST,               \
                     TI_CHANNELS_LAST),                                                             \
-        TI_CONV_ROW("conv2d_act", impl, conv_act, Way, class_, cost, TI_CHANNELS_LAST,             \
-                    TI_ROW_MAJOR, TI_ROW_MAJOR),                                                   \
-        TI_CONV_ROW("conv2d_act_d", impl, conv_act_d, Way, class_, cost, TI_CHANNELS_LAST,         \
+        TI_CONV_ROW("conv2d_act", impl, act, Way, class_, cost, TI_CHANNELS_LAST, TI_ROW_MAJOR,    \
+                    TI_ROW_MAJOR),                                                                 \
+        TI_CONV_ROW("conv2d_act_d", impl, act_d, Way, class_, cost, TI_CHANNELS_LAST,              \
                     TI_ROW_MAJOR, TI_ROW_MAJOR, TI_CHANNELS_LAST, TI_CHANNELS_LAST)
+#define TI_LINEAR_ROWS(impl, Way, class_, cost)                                                    \
+    TI_CONV_ROW("linear_act", impl, act, Way, class_, cost, TI_ROW_MAJOR, TI_ROW_MAJOR,            \
+                TI_ROW_MAJOR),                                                                     \
+        TI_CONV_ROW("linear_act_d", impl, act_d, Way, class_, cost, TI_ROW_MAJOR, TI_ROW_MAJOR,    \
+                    TI_ROW_MAJOR, TI_ROW_MAJOR, TI_ROW_MAJOR)
 
 #endif

@@ -51,6 +51,7 @@ static ti_product dw_product(const ti_geometry &d)
 
 struct tiled {
     typedef ti_as_is numbers;
+    typedef ti_conv_layer layer;
 
     template <class T>
     static void y(const ti_work *w, const ti_geometry &d, T *y, const T *x, const T *f,

@@ -161,6 +161,7 @@ static __global__ void direct_dw_finish_kernel(const ti_geometry d, int64_t piec
 
 struct direct {
     typedef ti_as_is numbers;
+    typedef ti_conv_layer layer;
 
     template <class T>
     static void y(const ti_work *w, const ti_geometry &d, T *y, const T *x, const T *f,
