@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # depends: host include cuda CMakeLists.txt tests/simt
-# every model by name at full size: cpu, ref and the emulated CUDA device inside their bounds
+# every model by name at full size: cpu, ref and the emulated CUDA device inside their bounds; a
+# step of ResNet-20 in each math mode
 # usage: TERN=path/to/tern BUILD=folder/of/the/test/preset bash compare.sh
 set -eu
 scratch=$(mktemp -d)
@@ -36,4 +37,14 @@ for pair in $sides; do
         fi
     done
     echo "lstm-rows, $pair: a fault of a percent is found in each tensor"
+done
+
+for math in tf32 bf16 f16; do
+    for pair in $sides; do
+        "$TERN" compare --model resnet20 --devices "$pair" --math $math > out || {
+            cat out
+            exit 1
+        }
+        echo "resnet20, $pair, in $math: $(tail -n 1 out)"
+    done
 done

@@ -27,6 +27,7 @@ void sample_multiply(int format, uint32_t *out, uint32_t *twin, const uint32_t *
                      cudaStream_t st);
 void sample_load_words(int turned, uint32_t *out, uint32_t *twin, const uint32_t *in,
                        cudaStream_t st);
+void sample_wait(int waits, uint32_t *out, const uint32_t *in, cudaStream_t st);
 void sample_word(int format, uint32_t *out, const float *in, int n, cudaStream_t st);
 
 /* Bug number `which`, at work on g of n floats. */

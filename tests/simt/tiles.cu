@@ -42,6 +42,20 @@ static __global__ void load_kernel(uint32_t *out, uint32_t *twin, const uint32_t
     }
 }
 
+/* Each lane's 16 bytes, read by another lane: waited for, or all but the latest group, which is all
+ * there is. */
+template <int but> static __global__ void wait_kernel(uint32_t *out, const uint32_t *in)
+{
+    TI_SHARED(uint4, rows, [32]);
+    const int lane = (int)threadIdx.x;
+
+    ti_copy_16(&rows[lane], in + lane * 4, 16);
+    ti_end_group();
+    ti_wait_copies<but>();
+    __syncthreads();
+    for (int i = 0; i < 4; i++) out[lane * 4 + i] = ((const uint32_t *)&rows[31 - lane])[i];
+}
+
 template <class F> static __global__ void word_kernel(uint32_t *out, const float *in)
 {
     out[threadIdx.x] = F::word(in + threadIdx.x);
@@ -68,4 +82,10 @@ void sample_word(int format, uint32_t *out, const float *in, int n, cudaStream_t
     if (format == 0) TI_LAUNCH(word_kernel<ti_tf32>, 1, threads, 0, st, out, in);
     if (format == 1) TI_LAUNCH(word_kernel<ti_bf16>, 1, threads, 0, st, out, in);
     if (format == 2) TI_LAUNCH(word_kernel<ti_f16>, 1, threads, 0, st, out, in);
+}
+
+void sample_wait(int waits, uint32_t *out, const uint32_t *in, cudaStream_t st)
+{
+    if (waits) TI_LAUNCH(wait_kernel<0>, 1, 32, 0, st, out, in);
+    else TI_LAUNCH(wait_kernel<1>, 1, 32, 0, st, out, in);
 }

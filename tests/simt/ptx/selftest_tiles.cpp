@@ -189,6 +189,21 @@ static void copies()
         add.s32 %r3, %r3, %r4;
         st.global.u32 [%rd2], %r3;)",
         32, [](unsigned t) { return (1002 + 4 * t) & 255; }, in, tile);
+    want_words(
+        "none of 16 bytes, zeros", begin + R"(
+        cp.async.cg.shared.global [%r1], [%rd10], 16, 0;
+        cp.async.wait_all;
+        ld.shared.u32 %r3, [%r1+4];
+        st.global.u32 [%rd2], %r3;)",
+        32, [](unsigned) { return 0; }, in, tile);
+    want_words(
+        "a barrier is no wait", begin + R"(
+        cp.async.cg.shared.global [%r1], [%rd10], 16;
+        cp.async.commit_group;
+        bar.sync 0;
+        ld.shared.u32 %r3, [%r1];
+        st.global.u32 [%rd2], %r3;)",
+        32, [](unsigned) { return ~0u; }, in, tile);
     /* Two groups: the first must have come, the second is not there yet (NaN). */
     want_words(
         "groups in their order", begin + R"(
