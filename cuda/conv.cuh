@@ -45,7 +45,7 @@ static ti_geometry ti_geometry_of(const ti_view &x, const ti_view &w, const ti_v
 }
 
 /* Everything that the kernels hold in 32 bits, with room for the sums of two. */
-static const char *ti_windows_reject(const ti_geometry &d)
+static inline const char *ti_windows_reject(const ti_geometry &d)
 {
     const int64_t most = INT_MAX / 4, all[] = {d.C, d.H, d.W, d.K, d.R, d.S, d.P, d.Q};
 
