@@ -52,9 +52,9 @@ void ti_cuda_check(ti_device *d, cudaError_t e, const char *what)
     }
     n += snprintf(d->failed + n, sizeof d->failed - (size_t)n,
                   "noticed in %.40s, after (TERN_CHECK=sync tells which)", what);
-    for (unsigned k = 0; k < TI_RECENT && k < d->n_recent; k++)
+    for (unsigned k = 0; k < TI_SUSPECTS && k < d->n_recent; k++)
         n += snprintf(d->failed + n, sizeof d->failed - (size_t)n, "%s%.20s", k ? ", " : " ",
-                      d->recent[(d->n_recent - 1 - k) % TI_RECENT]);
+                      d->recent[(d->n_recent - 1 - k) % TI_SUSPECTS]);
 }
 
 void ti_cuda_launched(ti_device *d, const char *op)
@@ -63,8 +63,8 @@ void ti_cuda_launched(ti_device *d, const char *op)
         ti_cuda_check(d, cudaGetLastError(), op);
         return;
     }
-    if (!d->n_recent || d->recent[(d->n_recent - 1) % TI_RECENT] != op)
-        d->recent[d->n_recent++ % TI_RECENT] = op;
+    if (!d->n_recent || d->recent[(d->n_recent - 1) % TI_SUSPECTS] != op)
+        d->recent[d->n_recent++ % TI_SUSPECTS] = op;
     ti_cuda_check(d, cudaGetLastError(), op);
 }
 

@@ -12,7 +12,7 @@ extern "C" {
 
 #include "core/row.h"
 
-enum { TI_STAGES = 2, TI_RECENT = 8 };
+enum { TI_STAGES = 2, TI_SUSPECTS = 8 };
 
 /* What kernels raise, in device memory, all zero at first: the first call that found a wrong index,
  * in the stream's order, and of its complaints the one about the first place, whatever the blocks'
@@ -40,7 +40,7 @@ struct ti_device {
         cudaEvent_t done;
     } stage[TI_STAGES];
     int next_stage;
-    const char *recent[TI_RECENT]; /* ops launched since the last wait: a late fault is of one */
+    const char *recent[TI_SUSPECTS]; /* ops launched since the last wait: a late fault is of one */
     unsigned n_recent;
     bool counted;
     char isa[16];

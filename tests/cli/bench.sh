@@ -31,7 +31,8 @@ status 0 "$tern" bench ops --problems few.txt "${quick[@]}" --format csv
 status 2 "$tern" bench ops --format text2
 
 # Lists and ranges, filters, one problem as text.
-printf 'relu N=4 x=Nx8\nconv2d_dw N=2 x=Nx2x4x4 g=Nx2x4x4 shape=2,2,3,3 pad=1 name="dw"\n' > dirs.txt
+printf '%s\n' 'relu N=4 x=Nx8' \
+    'conv2d_dw N=2 x=Nx2x4x4 g=Nx2x4x4 shape=2,2,3,3 pad=1 name="dw"' > dirs.txt
 status 0 "$tern" bench ops --problems dirs.txt --dir bwd-w "${quick[@]}" --format csv
 [ "$(sed 1d out | cut -d, -f4)" = bwd-w ] || bad "--dir bwd-w left $(sed 1d out)"
 status 2 "$tern" bench ops --problems dirs.txt --dir update "${quick[@]}"
