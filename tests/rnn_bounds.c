@@ -199,6 +199,18 @@ Test(rnn_bounds, hold_over_200_steps)
     tc_close(ctx);
 }
 
+/* Large weights make a layer that doubles errors every few steps, until they are as large as what
+ * they are errors of; in some elements the first order nearly cancels. */
+Test(rnn_bounds, hold_where_errors_leave_the_first_order)
+{
+    tern_ctx *ctx = open_dev("cpu"), *ref = open_dev("ref");
+    problem p = {.cell = LSTM, .x = ZEROS, .reverse = 1, .N = 6, .D = 9, .H = 18, .weights = 4};
+
+    for (p.T = 21; p.T <= 36; p.T += 5) share(ctx, ref, &p, 120, false, -1);
+    tc_close(ref);
+    tc_close(ctx);
+}
+
 /* ---- They say something ---- */
 
 /* A layer as it is made: weights within 1 / sqrt(H). Its errors are at least one two-thousandth of

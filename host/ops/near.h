@@ -15,9 +15,9 @@
  * Two things are not as taken here:
  *  - Equal operands, in other steps or sequences, round equally. So a probe takes each size twice:
  *    by numbers that are new each time, and by numbers that steps and sequences share.
- *  - Errors may leave the first order, where steps amplify what came before. So an activation has
- *    the largest slope within its argument's error, a factor stands where its error may lead, and
- *    errors of results within [-1, 1] end there. This takes u for that of f32.
+ *  - Errors may leave the first order, where steps amplify what came before; there the first order
+ *    can cancel where the rest does not. So what an activation or a product adds beyond it counts
+ *    as one more rounding, as large as the errors allow. This takes u for that of f32.
  *
  * Without `errors` only values are computed.
  */
@@ -85,6 +85,13 @@ static inline tern_tensor *ti_near_draw(tern_ctx *ctx, const char *purpose, int6
     return tern_uniform(ctx, tern_fill(ctx, TERN_I64, TI_SCALAR, (double)counter), &o);
 }
 
+static inline tern_tensor *ti_near_clip(tern_ctx *ctx, tern_tensor *x, double most)
+{
+    const tern_clamp_opts o = {.has_min = 1, .has_max = 1, .min = -most, .max = most};
+
+    return tern_clamp(ctx, x, &o);
+}
+
 /* Probes of e, and of roundings of such sizes [rows, columns] or [columns]; results that are
  * subnormal in f32 round by half of its smallest step. */
 static inline tern_tensor *ti_near_rounded(const ti_near_how *m, tern_tensor *e, tern_tensor *size)
@@ -96,7 +103,8 @@ static inline tern_tensor *ti_near_rounded(const ti_near_how *m, tern_tensor *e,
 
     if (s.rank == 3) s.dim[1] = 1;
     tern_tensor *all = ti_near_draw(m->ctx, "near.all", m->count->place++, s);
-    return ti_near_total(m->ctx, e, tern_mul(m->ctx, tern_add(m->ctx, own, all), size));
+    own = tern_mul(m->ctx, tern_add(m->ctx, own, all), size);
+    return ti_near_clip(m->ctx, ti_near_total(m->ctx, e, own), TI_NEAR_MOST);
 }
 
 /* How far off a value with these probes is, in units of u. */
@@ -108,22 +116,12 @@ static inline tern_tensor *ti_near_reach(tern_ctx *ctx, tern_tensor *e)
     return tern_scale(ctx, tern_sqrt(ctx, squares), TI_PROBES_FACTOR);
 }
 
-static inline tern_tensor *ti_near_clip(tern_ctx *ctx, tern_tensor *x, double most)
+/* How far off a is; what stays in [-1, 1] is off by 2 at most. */
+static inline tern_tensor *ti_near_off(const ti_near_how *m, ti_near a)
 {
-    return tern_clamp(ctx, x,
-                      &(tern_clamp_opts){.has_min = 1, .has_max = 1, .min = -most, .max = most});
-}
+    tern_tensor *reach = ti_near_reach(m->ctx, a.e);
 
-/* a where its error leads away from 0. */
-static inline tern_tensor *ti_near_far(const ti_near_how *m, ti_near a)
-{
-    tern_ctx *ctx = m->ctx;
-
-    if (!a.e) return a.v;
-    tern_tensor *d = tern_scale(ctx, ti_near_reach(ctx, a.e), TI_NEAR_U);
-    tern_tensor *down = tern_lt(ctx, a.v, ti_constant(ctx, a.v, 0));
-    tern_tensor *far = tern_where(ctx, down, tern_sub(ctx, a.v, d), tern_add(ctx, a.v, d));
-    return a.unit ? ti_near_clip(ctx, far, 1) : far;
+    return a.unit ? ti_near_clip(m->ctx, reach, 2 / TI_NEAR_U) : reach;
 }
 
 /* ---- Arithmetic ---- */
@@ -136,8 +134,7 @@ static inline ti_near ti_near_add(const ti_near_how *m, ti_near a, ti_near b)
     return y;
 }
 
-/* (a + da) (b + db) - a b = da b + (a + da) db: a is the unit, where one is, lest the error of an
- * error builds up over steps. */
+/* (a + da) (b + db) - a b = da b + a db + da db, of which the last is beyond the first order. */
 static inline ti_near ti_near_mul(const ti_near_how *m, ti_near a, ti_near b)
 {
     tern_ctx *ctx = m->ctx;
@@ -145,8 +142,13 @@ static inline ti_near ti_near_mul(const ti_near_how *m, ti_near a, ti_near b)
 
     if (!m->errors) return y;
     tern_tensor *by_a = a.e ? tern_mul(ctx, a.e, b.v) : NULL;
-    tern_tensor *by_b = b.e ? tern_mul(ctx, b.e, ti_near_far(m, a)) : NULL;
-    y.e = ti_near_rounded(m, ti_near_total(ctx, by_a, by_b), tern_abs(ctx, y.v));
+    tern_tensor *by_b = b.e ? tern_mul(ctx, b.e, a.v) : NULL;
+    tern_tensor *size = tern_abs(ctx, y.v);
+    if (a.e && b.e) {
+        tern_tensor *both = tern_mul(ctx, ti_near_off(m, a), ti_near_off(m, b));
+        size = tern_add(ctx, size, tern_scale(ctx, both, TI_NEAR_U));
+    }
+    y.e = ti_near_rounded(m, ti_near_total(ctx, by_a, by_b), size);
     return y;
 }
 
@@ -174,16 +176,24 @@ static inline ti_near ti_near_slope(const ti_near_how *m, ti_near y, int act)
     return ti_near_rest(m, ti_near_mul(m, y, y));
 }
 
-/* The largest slope of tanh or the sigmoid within the error of a. */
-static inline tern_tensor *ti_near_steepest(const ti_near_how *m, ti_near a, int act)
+static inline tern_tensor *ti_near_slope_at(tern_ctx *ctx, tern_tensor *a, int act)
 {
-    const ti_near_how exact = {.ctx = m->ctx};
-    tern_tensor *d = tern_scale(m->ctx, ti_near_reach(m->ctx, a.e), TI_NEAR_U);
-    tern_tensor *least = tern_relu(m->ctx, tern_sub(m->ctx, tern_abs(m->ctx, a.v), d));
+    const ti_near_how exact = {.ctx = ctx};
 
-    /* on the side where a sigmoid far out is no 1 */
-    least = tern_neg(m->ctx, least);
-    return ti_near_slope(&exact, (ti_near){.v = ti_act(m->ctx, least, act)}, act).v;
+    return ti_near_slope(&exact, (ti_near){.v = ti_act(ctx, a, act)}, act).v;
+}
+
+/* What the error of a adds to tanh or the sigmoid beyond the first order. With s the largest slope
+ * within the error d: at most s d, and s d² (their second derivatives are within 2 s). Slopes are
+ * taken below 0, where a sigmoid far out is no 1. */
+static inline tern_tensor *ti_near_bend(const ti_near_how *m, ti_near a, int act)
+{
+    tern_ctx *ctx = m->ctx;
+    tern_tensor *reach = ti_near_reach(ctx, a.e), *d = tern_scale(ctx, reach, TI_NEAR_U);
+    tern_tensor *least = tern_relu(ctx, tern_sub(ctx, tern_abs(ctx, a.v), d));
+    tern_tensor *slope = ti_near_slope_at(ctx, tern_neg(ctx, least), act);
+
+    return tern_mul(ctx, tern_mul(ctx, slope, reach), ti_near_clip(ctx, d, 1));
 }
 
 static inline ti_near ti_near_relu(const ti_near_how *m, ti_near a)
@@ -192,24 +202,29 @@ static inline ti_near ti_near_relu(const ti_near_how *m, ti_near a)
     ti_near y = {.v = tern_relu(ctx, a.v)};
 
     if (!a.e) return y;
-    tern_tensor *zero = ti_constant(ctx, a.v, 0);
-    tern_tensor *d = tern_scale(ctx, ti_near_reach(ctx, a.e), TI_NEAR_U);
-    tern_tensor *up = tern_gt(ctx, tern_add(ctx, a.v, d), zero);
-    y.e = tern_where(ctx, up, a.e, zero);
+    tern_tensor *zero = ti_constant(ctx, a.v, 0), *reach = ti_near_reach(ctx, a.e);
+    tern_tensor *d = tern_scale(ctx, reach, TI_NEAR_U);
     y.flip = tern_cast(ctx, tern_le(ctx, tern_abs(ctx, a.v), d), a.v->m.type);
+    y.e = ti_near_rounded(m, tern_where(ctx, tern_gt(ctx, a.v, zero), a.e, zero),
+                          tern_mul(ctx, y.flip, reach));
     return y;
 }
 
 static inline ti_near ti_near_act(const ti_near_how *m, ti_near a, int act)
 {
     tern_ctx *ctx = m->ctx;
+    tern_tensor *before = NULL;
 
     if (act == TERN_RELU) return ti_near_relu(m, a);
     ti_near y = {.v = ti_act(ctx, a.v, act), .unit = true};
     if (!m->errors) return y;
-    tern_tensor *before = a.e ? tern_mul(ctx, a.e, ti_near_steepest(m, a, act)) : NULL;
-    y.e = ti_near_rounded(m, before, tern_scale(ctx, tern_abs(ctx, y.v), 4));
-    y.e = ti_near_clip(ctx, y.e, 8 / TI_NEAR_U);
+    tern_tensor *size = tern_scale(ctx, tern_abs(ctx, y.v), 4);
+    if (a.e) {
+        tern_tensor *slope = ti_near_slope_at(ctx, tern_neg(ctx, tern_abs(ctx, a.v)), act);
+        before = tern_mul(ctx, a.e, slope);
+        size = tern_add(ctx, size, ti_near_bend(m, a, act));
+    }
+    y.e = ti_near_clip(ctx, ti_near_rounded(m, before, size), 8 / TI_NEAR_U);
     return y;
 }
 

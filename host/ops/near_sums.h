@@ -64,7 +64,7 @@ static inline tern_tensor *ti_near_through(const ti_near_how *m, ti_near a, tern
     tern_ctx *ctx = m->ctx;
     const int64_t terms = tern_shape_of(w).dim[0];
     tern_tensor *size = tern_matmul(ctx, tern_abs(ctx, a.v), tern_abs(ctx, w));
-    tern_tensor *e = a.e ? ti_near_clip(ctx, tern_matmul(ctx, a.e, w), TI_NEAR_MOST) : NULL;
+    tern_tensor *e = a.e ? tern_matmul(ctx, a.e, w) : NULL;
 
     if (b) size = tern_add(ctx, size, tern_abs(ctx, b));
     return ti_near_rounded(m, e, tern_scale(ctx, size, ti_near_scale(m, terms)));
