@@ -195,6 +195,34 @@ Test(models, config_of_everything)
     tc_close(ctx);
 }
 
+/* Recurrent sections: each of their keys changes the layer. */
+Test(models, config_recurrent)
+{
+    static const char text[] =
+        "[net]\nchannels=2\nheight=5\nwidth=3\n"
+        "[rnn]\nunits=4\nlayers=2\nactivation=relu\nsequence=1\ndropout=0.1\n"
+        "[lstm]\nname=both\nunits=3\nbidirectional=1\nsequence=1\nforget_bias=1.5\n"
+        "[gru]\nunits=2\nreset_before=1\nbias=0\n[dense]\nunits=5\n";
+    tern_ctx *ctx = tc_open("cpu");
+    tern_module *net = parse(ctx, text, NULL, NULL);
+    const tern_summary_table *t = tern_summary_rows(ctx, net, (tern_shape){4, {2, 2, 5, 3}});
+    const int64_t rnn = 4 * (6 + 4) + 8 + 4 * (4 + 4) + 8, lstm = 2 * (12 * (4 + 3) + 24);
+    double bias[12];
+
+    cr_assert(t, "%s", tern_error_text(ctx));
+    cr_expect(t->params == rnn + lstm + 6 * (6 + 2) + 15, "%lld", (long long)t->params);
+    cr_expect(t->out.rank == 2 && t->out.dim[1] == 5);
+    tern_tensor *b = tern_read(ctx, tern_module_var(ctx, net, "both.bias_ih_l0_reverse"));
+    cr_assert(!tern_to_doubles(ctx, bias, b), "%s", tern_error_text(ctx));
+    for (int i = 0; i < 12; i++) cr_expect((bias[i] == 1.5) == (i / 3 == 1), "%d", i);
+    cr_expect(!parse(ctx,
+                     "[net]\nchannels=1\nheight=2\nwidth=2\n[lstm]\nunits=2\nactivation=relu\n",
+                     NULL, NULL));
+    cr_expect(strstr(tern_error_text(ctx), "activation"), "%s", tern_error_text(ctx));
+    tern_error_clear(ctx);
+    tc_close(ctx);
+}
+
 Test(models, config_errors)
 {
     static const struct {
