@@ -117,8 +117,8 @@ static bool is_operand(const ti_op *op, int i) { return i < 32 && (op->operands 
 /* Whether input i is an operand that is to be rounded before the row sees it. */
 static bool is_rounded(const ti_row *row, const ti_call *c, int i)
 {
-    return c->ctx->math != TERN_MATH_F32 && is_operand(c->op, i) &&
-           c->in[i]->m.type == TERN_F32 && row->numbers != class_of(c->ctx->math);
+    return c->ctx->math != TERN_MATH_F32 && is_operand(c->op, i) && c->in[i]->m.type == TERN_F32 &&
+           row->numbers != class_of(c->ctx->math);
 }
 
 /* The inputs as they will lie for this row; whether any must be repacked or rounded. */
