@@ -1,6 +1,6 @@
 /*
  * pool_steps.c - what the pool asks of its device over many steps of several sizes: once each size
- * was there, nothing; and what it keeps beside what is in use at most.
+ * was there, nothing; and what it keeps beside what is in use at most. (labels: slow)
  */
 #include <criterion/criterion.h>
 
