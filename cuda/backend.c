@@ -241,11 +241,24 @@ static void simt_block(void *user, void *p, size_t bytes, bool live)
 }
 #endif
 
+static size_t cuda_room(void *user)
+{
+    const ti_device *d = user;
+    size_t left = 0, total;
+
+    if (d->failed[0] || cudaSetDevice(d->index) != cudaSuccess ||
+        cudaMemGetInfo(&left, &total) != cudaSuccess)
+        left = 0;
+    (void)cudaGetLastError(); /* it only asked */
+    return left;
+}
+
 static ti_memory cuda_memory(ti_device *d)
 {
     return (ti_memory){
         .alloc = cuda_alloc,
         .free = cuda_free,
+        .room = cuda_room,
 #ifdef TI_SIMT
         .mark = simt_block,
 #endif

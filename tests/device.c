@@ -199,6 +199,29 @@ Test(device, no_memory_is_survived)
     survive(false);
 }
 
+/* Room on the device is the device's word, and the pool's takings lessen it. */
+Test(device, says_what_room_is_left)
+{
+    if (!tc_has("simt")) return;
+    tern_ctx *ctx = tc_open("simt"), *cpu = tc_open("cpu");
+    const tc_emulator e = tc_emulator_of(ctx);
+    const size_t limit = (size_t)64 << 20;
+    tern_memory now;
+
+    e.limit_memory(limit);
+    cr_expect(tern_memory_room(ctx) == limit - e.live_bytes());
+    tern_memory_stats(ctx, &now);
+    const size_t others = e.live_bytes() - now.reserved; /* the context's own */
+    (void)randoms(ctx, TI_SHAPE(1 << 20), 1);
+    FINE(ctx);
+    tern_memory_stats(ctx, &now);
+    cr_expect(now.reserved >= 4 << 20 && tern_memory_room(ctx) == limit - others - now.reserved);
+    cr_expect(tern_memory_room(cpu) == 0 && tern_memory_room(NULL) == 0);
+    e.limit_memory(0);
+    tc_close(cpu);
+    tc_close(ctx);
+}
+
 /* ---- Wrong indices: the one named is that of the first place, however threads run ---- */
 
 enum { MANY = 20000 };

@@ -7,14 +7,17 @@
 #include "cli/out.h"
 #include "cli/session.h"
 
-/* Free now: what the pool may still take, or the machine can give, and what the pool has. */
+/* Free now: what the pool may still take, or the device or the machine can give, and what the pool
+ * has. */
 static double free_bytes(tern_ctx *ctx)
 {
+    const size_t room = tern_memory_room(ctx);
     tern_memory now;
     double total, available;
 
     tern_memory_stats(ctx, &now);
     if (now.cap) return (double)now.cap;
+    if (room) return (double)room + (double)now.reserved;
     available = memory_available(&total);
     return total > 0 ? available + (double)now.live : HUGE_VAL;
 }

@@ -352,6 +352,8 @@ void tern_memory_stats(tern_ctx *ctx, tern_memory *stats)
     if (ctx && ctx->pool) ti_pool_stats(ctx->pool, stats);
 }
 
+size_t tern_memory_room(tern_ctx *ctx) { return ctx && ctx->pool ? ti_pool_room(ctx->pool) : 0; }
+
 int tern_memory_holders(tern_ctx *ctx, tern_holder *holder, int most)
 {
     return ctx && ctx->pool && holder ? ti_pool_holders(ctx->pool, holder, most) : 0;

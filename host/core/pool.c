@@ -399,6 +399,11 @@ void ti_pool_mark(ti_pool *p, void *part, size_t bytes, bool live)
 
 bool ti_pool_watched(const ti_pool *p) { return p->memory.mark != NULL; }
 
+size_t ti_pool_room(const ti_pool *p)
+{
+    return p->memory.room ? p->memory.room(p->memory.user) : 0;
+}
+
 ti_pool *ti_pool_open(const ti_memory *memory)
 {
     ti_pool *p = calloc(1, sizeof *p);

@@ -27,6 +27,8 @@ typedef struct {
     /* For checkers: told of each block of more than 0 bytes that is handed out (live) or taken
      * back; what lies outside of live blocks is not to be touched. May be NULL. */
     void (*mark)(void *user, void *p, size_t bytes, bool live);
+    /* Bytes it could still give; NULL where it cannot say. */
+    size_t (*room)(void *user);
     void *user;
 } ti_memory;
 
@@ -39,6 +41,8 @@ void ti_pool_free(ti_pool *pool, ti_block *block); /* NULL is legal */
 /* Tells checkers of a part of a block that is no block of its own; whether there are any. */
 void ti_pool_mark(ti_pool *pool, void *p, size_t bytes, bool live);
 bool ti_pool_watched(const ti_pool *pool);
+/* Bytes that the device could still give; 0 where it cannot say. */
+size_t ti_pool_room(const ti_pool *pool);
 void ti_pool_trim(ti_pool *pool); /* free segments go back to the device */
 void ti_pool_cap(ti_pool *pool, size_t bytes);
 void ti_pool_stats(ti_pool *pool, tern_memory *stats);

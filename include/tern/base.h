@@ -176,6 +176,9 @@ typedef struct tern_memory {
 } tern_memory;
 TERN_API void tern_memory_stats(tern_ctx *ctx, tern_memory *stats);
 TERN_API void tern_memory_peak_reset(tern_ctx *ctx);
+/* Bytes that the device says it could still give, beside what is reserved; 0 where it cannot say (a
+ * CPU). Asks the device: not for every step. */
+TERN_API size_t tern_memory_room(tern_ctx *ctx);
 /* Who holds the memory in use: names of layers, "arena" of programs, "scratch" of calls; most bytes
  * first. How many were written, `most` at the most; if there are more holders, "others" is one of
  * them and holds the rest. The names live as long as the context. */

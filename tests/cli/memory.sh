@@ -18,6 +18,15 @@ has err "largest batch that fits now: $n."
 status 0 "$tern" bench model lenet5 --batch 8 --memory 5MiB --seconds 0 --rounds 1 --json
 has out '"calls_again": 0'
 
+# Without a limit, what the device has left is one: the emulated one has 8 GiB.
+if [ -e "$(dirname "$tern")/libtern_simt.so" ]; then
+    status 0 "$tern" summary vgg-small --batch auto --device simt --json
+    needed=$(sed -n 's/.*"needed": \([0-9]*\),/\1/p' out)
+    [ "$needed" -le $((8 << 30)) ] && [ "$needed" -gt $((15 << 29)) ] || bad "$needed of 8 GiB"
+else
+    echo "no simt device here: its room is not asked"
+fi
+
 # The largest round batch: a power of two below 64, then multiples of 64.
 status 0 "$tern" summary lenet5 --batch auto --memory 5MiB
 has out "training  at batch 32:"
