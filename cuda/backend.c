@@ -433,6 +433,7 @@ static const ti_backend backend = {
     .threads = cuda_threads,
     .thread_count = cuda_thread_count,
     .rows = cuda_row_lists,
+    .varies = ti_vendor_varies,
     .remark = ti_vendor_remark,
     .part = ti_vendor_part,
 };

@@ -18,10 +18,12 @@ set(cuda_where HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda /opt/cuda
 find_path(TERN_CUBLASLT_INCLUDE cublasLt.h ${cuda_where})
 find_path(TERN_CUDNN_INCLUDE cudnn.h ${cuda_where})
 set(cuda_vendor_files "")
+set(cublas_host "")
 set(cuda_vendor_includes "")
 set(cuda_vendor_defs "")
 if(TERN_CUBLASLT_INCLUDE)
   file(GLOB cuda_vendor_files CONFIGURE_DEPENDS cuda/cublas_*.c)
+  set(cublas_host ${PROJECT_SOURCE_DIR}/cuda/lt.c)
   list(APPEND cuda_vendor_includes ${TERN_CUBLASLT_INCLUDE})
   list(APPEND cuda_vendor_defs TI_WITH_CUBLASLT=1)
 endif()
@@ -41,12 +43,15 @@ extern const ti_row *const ti_vendor_rows[];
 # Beside the kernels: what the simt plug-in is made of, too.
 set(cudnn_host "")
 if(TERN_CUDNN_INCLUDE)
-  set(cudnn_host ${PROJECT_SOURCE_DIR}/cuda/dnn.c ${PROJECT_SOURCE_DIR}/cuda/plans.c)
+  set(cudnn_host ${PROJECT_SOURCE_DIR}/cuda/dnn.c ${PROJECT_SOURCE_DIR}/cuda/plans.c
+    ${PROJECT_SOURCE_DIR}/cuda/conv_plan.c)
 endif()
 set(cuda_host ${PROJECT_SOURCE_DIR}/cuda/backend.c ${PROJECT_SOURCE_DIR}/cuda/capture.c
   ${PROJECT_SOURCE_DIR}/cuda/stage.c ${PROJECT_SOURCE_DIR}/cuda/library.c
   ${PROJECT_SOURCE_DIR}/cuda/vendor.c ${PROJECT_SOURCE_DIR}/cuda/trust.c
-  ${PROJECT_SOURCE_DIR}/cuda/inner.c ${PROJECT_SOURCE_DIR}/cuda/layer_d.c ${cudnn_host}
+  ${PROJECT_SOURCE_DIR}/cuda/fastest.c
+  ${PROJECT_SOURCE_DIR}/cuda/inner.c ${PROJECT_SOURCE_DIR}/cuda/layer_d.c ${cublas_host}
+  ${cudnn_host}
   ${cuda_vendor_files} ${PROJECT_SOURCE_DIR}/host/core/meta.c ${PROJECT_SOURCE_DIR}/host/base/env.c
   ${CMAKE_CURRENT_BINARY_DIR}/generated/cuda_tables.c
   ${CMAKE_CURRENT_BINARY_DIR}/generated/vendor_tables.c)

@@ -1,177 +1,22 @@
 /*
  * cudnn_conv.c - convolutions by cuDNN: conv2d, its adjoints, and conv2d_act with its derivative.
  *
- * Images lie channels-last, as everywhere. Filters come row-major (K,C,R,S) and go to the library
- * as K,R,S,C: where the two differ they are copied through scratch, dw on its way back. Strict f32,
- * repeatable engines only (dnn.c). In math modes tf32, bf16 and f16 the operands are rounded here
- * and multiplied by tensor cores, as tf32. conv2d_act is one graph, convolution, bias, ReLU; its
- * derivative is dx and dw by the library, h = gy act'(y) and db by our own rows.
+ * Images lie channels-last, as everywhere, filters row-major (conv_plan.c runs one convolution).
+ * f32 is strict. In math modes tf32, bf16 and f16 the operands are rounded here and multiplied by
+ * tensor cores, as tf32. conv2d_act is one graph, convolution, bias, ReLU; its derivative is dx and
+ * dw by the library, h = gy act'(y) and db by our own rows.
  */
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "dnn.h"
 #include "tern/ops.h"
 
-/* A plan as it is kept with the device. */
 typedef struct {
-    ti_conv key;
-    ti_dnn g;
-    bool judged;
-    char why[TI_VENDOR_TEXT]; /* it is not trusted, or there is none */
-} kept;
-
-/* One convolution of a row. */
-typedef struct {
-    kept *k;
-    const ti_row *own;
-    size_t work, copy; /* bytes of scratch: the library's, then the filter's copy */
-    bool relu_after;   /* by our own row */
-} single;
-
-typedef struct {
-    single dx, dw;
+    ti_conv_single dx, dw;
     ti_layer_d layer;
     ti_math math;
 } backward;
-
-/* ---- Running one ---- */
-
-static size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
-
-/* Row-major and channels-last are one where either has extent 1. */
-static bool same_both_ways(const int64_t *w) { return w[1] == 1 || w[2] * w[3] == 1; }
-
-static void copy(const ti_work *w, const ti_view *from, const ti_view *to)
-{
-    ti_inner c;
-
-    ti_inner_call(&c, w, "copy", NULL, 1, from, *to);
-    ti_own_row(&c.w)->run(&c.w);
-}
-
-static void run_single(const ti_work *w)
-{
-    const single *s = w->plan;
-    const int kind = s->k->key.kind;
-    const ti_view *x = kind == TI_CONV_DX ? &w->out[0] : &w->in[0];
-    const ti_view *f = kind == TI_CONV_DW ? &w->out[0] : &w->in[1];
-    const ti_view *y = kind == TI_CONV_Y ? &w->out[0] : kind == TI_CONV_DX ? &w->in[0] : &w->in[1];
-    ti_view turned = *f;
-
-    (void)cudaSetDevice(w->device->index);
-    if (s->copy) {
-        turned.m = ti_channels_last_meta(f->m.type, f->m.shape);
-        turned.packed = false;
-        turned.data = (char *)w->scratch + s->work;
-        if (kind != TI_CONV_DW) copy(w, f, &turned);
-    }
-    const cudnnStatus_t status = ti_dnn_run(&s->k->g, x->data, turned.data, y->data,
-                                            s->k->key.bias ? w->in[2].data : NULL, w->scratch);
-    if (status) {
-        ti_cuda_fail(w->device, s->k->g.target.api->status_text(status), w->op->name);
-        return;
-    }
-    ti_cuda_launched(w->device, w->op->name);
-    if (s->copy && kind == TI_CONV_DW) copy(w, &turned, f);
-    if (s->relu_after) ti_relu_after(w);
-}
-
-/* ---- Preparing one ---- */
-
-static void drop_kept(ti_device *d, void *plan)
-{
-    (void)d;
-    ti_dnn_drop(&((kept *)plan)->g);
-}
-
-/* The engine that the plan file names, if it does and the library still has it. */
-static bool recall(const ti_work *w, kept *k)
-{
-    char where[TI_VENDOR_TEXT];
-    ti_engine e;
-
-    if (!ti_plans_find(w->device, &k->key, &e, where)) return false;
-    if (ti_dnn_recall(&k->g, &k->key, &e)) {
-        ti_vendor_tell(w->device, "%s: cudnn engine %lld, by %s", w->op->name, (long long)e.engine,
-                       where);
-        return true;
-    }
-    ti_vendor_tell(w->device, "%s: this plan is not used: %.120s", where, k->g.trouble);
-    k->g.trouble[0] = 0;
-    return false;
-}
-
-/* The plan for c, tried for the first time or found again. NULL: no memory. */
-static kept *keep(const ti_work *w, const ti_conv *c, const char **why)
-{
-    kept *k = ti_vendor_find(w->device, c, sizeof *c);
-    ti_dnn_target t = {0};
-    ti_tally tally;
-
-    if (k) return k;
-    t.api = ti_cudnn_of(w->device, &t.handle, why);
-    if (!t.api) return NULL;
-    k = ti_vendor_keep(w->device, c, sizeof *c, sizeof *k, drop_kept);
-    if (!k) {
-        *why = "no memory for a plan";
-        return NULL;
-    }
-    if (!ti_dnn_make(&k->g, &t, c) || (!recall(w, k) && !ti_dnn_choose(&k->g, c, &tally)))
-        snprintf(k->why, sizeof k->why, "cuDNN has no plan: %.200s", k->g.trouble);
-    return k;
-}
-
-static double chain_of(const ti_conv *c)
-{
-    const double taps = (double)(c->w[2] * c->w[3]);
-
-    const double K = c->kind == TI_CONV_Y    ? taps * (double)c->w[1]
-                     : c->kind == TI_CONV_DX ? taps * (double)c->w[0] /* of one group: fewer */
-                                             : (double)(c->y[0] * c->y[2] * c->y[3]);
-
-    return ti_vendor_chain(K + 2, (ti_math)c->math);
-}
-
-static const char *choose_and_try(const ti_work *w, const ti_conv *c, single *to)
-{
-    ti_work trial = *w;
-    const char *why = NULL;
-    char who[60];
-
-    to->k = keep(w, c, &why);
-    if (!to->k) return why;
-    if (to->k->why[0]) return to->k->why;
-    to->work = rounded((size_t)to->k->g.workspace);
-    if (!same_both_ways(c->w))
-        to->copy = rounded((size_t)(c->w[0] * c->w[1] * c->w[2] * c->w[3]) *
-                           tern_type_size((tern_type)c->type));
-    if (to->k->judged) return NULL;
-    trial.plan = to;
-    snprintf(who, sizeof who, "cudnn engine %lld%s", (long long)to->k->g.engine.engine,
-             c->relu ? " with relu" : "");
-    why = ti_trust(&trial, to->own, run_single, to->work + to->copy, chain_of(c), (ti_math)c->math,
-                   who);
-    to->k->judged = true;
-    if (why) snprintf(to->k->why, sizeof to->k->why, "%s", why);
-    else ti_plans_add(w->device, c, &to->k->g.engine);
-    return why;
-}
-
-/* w: a call whose only convolution is c. */
-static const char *prepare_single(const ti_work *w, ti_conv *c, single *to, tern_math_t math)
-{
-    const char *why;
-
-    c->math = math == TERN_MATH_F32 ? TI_MATH_F32 : TI_MATH_TF32;
-    to->own = ti_own_row(w);
-    if (!to->own) return "there is no row of our own to check it against";
-    if ((why = choose_and_try(w, c, to)) == NULL || !c->relu) return why;
-    c->relu = 0;
-    to->relu_after = true;
-    return choose_and_try(w, c, to);
-}
 
 /* ---- conv2d, conv2d_dx, conv2d_dw, conv2d_act ---- */
 
@@ -179,13 +24,13 @@ static const char *prepare(const ti_work *w, void *plan, tern_math_t math)
 {
     ti_conv c[2];
 
-    return ti_convs_of(w, c) == 1 ? prepare_single(w, c, plan, math) : "no convolution";
+    return ti_convs_of(w, c) == 1 ? ti_conv_prepare(w, c, plan, math) : "no convolution";
 }
 
 /* What lies off its alignment is our own row's; a filter that is copied, and a bias, may. */
 static void run(const ti_work *w)
 {
-    const single *s = w->plan;
+    const ti_conv_single *s = w->plan;
     const int kind = s->k->key.kind;
     const bool filter_first = kind == TI_CONV_DW;
     const ti_view *f = filter_first ? &w->out[0] : &w->in[1];
@@ -193,13 +38,13 @@ static void run(const ti_work *w)
 
     if (ti_vendor_aligned(&w->in[0]) && ti_vendor_aligned(other) &&
         (s->copy || ti_vendor_aligned(f)))
-        run_single(w);
+        ti_conv_run(w);
     else s->own->run(w);
 }
 
 static size_t scratch(const ti_work *w)
 {
-    const single *s = w->plan;
+    const ti_conv_single *s = w->plan;
     const size_t own = ti_own_scratch(s->own, w), mine = s->work + s->copy;
 
     return mine > own ? mine : own;
@@ -207,8 +52,8 @@ static size_t scratch(const ti_work *w)
 
 static double chain(const ti_work *w)
 {
-    const single *s = w->plan;
-    const double mine = chain_of(&s->k->key), own = s->own->chain ? s->own->chain(w) : 1;
+    const ti_conv_single *s = w->plan;
+    const double mine = ti_conv_chain(&s->k->key), own = s->own->chain ? s->own->chain(w) : 1;
 
     return mine > own ? mine : own;
 }
@@ -281,13 +126,13 @@ static void call_db(ti_inner *c, const ti_work *w, const ti_view *h)
     ti_inner_call(c, w, "sum", &but_channels, 1, h, db);
 }
 
-static const char *prepare_part(const ti_inner *call, single *to, ti_layer_d *layer,
+static const char *prepare_part(const ti_inner *call, ti_conv_single *to, ti_layer_d *layer,
                                 tern_math_t math)
 {
     ti_conv c[2];
 
     (void)ti_convs_of(&call->w, c);
-    const char *why = prepare_single(&call->w, c, to, math);
+    const char *why = ti_conv_prepare(&call->w, c, to, math);
     if (!why) ti_layer_d_room(layer, to->work + to->copy);
     return why;
 }
@@ -311,10 +156,10 @@ static const char *act_d_prepare(const ti_work *w, void *plan, tern_math_t math)
     return ti_layer_d_prepare(&b->layer, w, &call.w, makes_h ? &h.w : NULL);
 }
 
-static void run_part(ti_inner *c, const single *s)
+static void run_part(ti_inner *c, const ti_conv_single *s)
 {
     c->w.plan = s;
-    run_single(&c->w);
+    ti_conv_run(&c->w);
 }
 
 static bool lies_well(const ti_work *w, const backward *b)
@@ -413,10 +258,10 @@ IN_MODES(act_d_)
         ROW(op, rejects, prefix, plan, f16, TI_CLASS_F16, rounded_cost, __VA_ARGS__)
 
 const ti_row ti_vendor_cudnn_conv[] = {
-    ROWS("conv2d", unfit, , single, IMAGE, TI_ROW_MAJOR),
-    ROWS("conv2d_dx", unfit, , single, IMAGE, TI_ROW_MAJOR),
-    ROWS("conv2d_dw", unfit, , single, IMAGE, IMAGE),
-    ROWS("conv2d_act", act_rejects, , single, IMAGE, TI_ROW_MAJOR, TI_ROW_MAJOR),
+    ROWS("conv2d", unfit, , ti_conv_single, IMAGE, TI_ROW_MAJOR),
+    ROWS("conv2d_dx", unfit, , ti_conv_single, IMAGE, TI_ROW_MAJOR),
+    ROWS("conv2d_dw", unfit, , ti_conv_single, IMAGE, IMAGE),
+    ROWS("conv2d_act", act_rejects, , ti_conv_single, IMAGE, TI_ROW_MAJOR, TI_ROW_MAJOR),
     ROWS("conv2d_act_d", act_d_rejects, act_d_, backward, IMAGE, TI_ROW_MAJOR, TI_ROW_MAJOR, IMAGE,
          IMAGE),
     {.op = NULL},

@@ -13,7 +13,8 @@
  *
  * CUDNN_FMA_MATH keeps tensor cores out; math modes leave recurrent products alone, so one row
  * serves them all. The library's documents say that its recurrent calls may differ from run to run
- * unless cuBLAS is held to one size of workspace: without that setting the rows refuse.
+ * unless cuBLAS is held to one size of workspace: without that setting the rows refuse, if results
+ * may not vary.
  */
 #include <limits.h>
 #include <math.h>
@@ -29,7 +30,7 @@ typedef struct {
     int64_t T, N, D, H;
     int cell, gates, states, biases, back;
     unsigned given, wanted; /* masks of inputs and outputs that are there */
-    int spare;
+    int varies;             /* results may */
 } net;
 
 /* Descriptors and sizes, kept with the device. */
@@ -73,6 +74,7 @@ static net net_of(const ti_work *w)
              : ((const tern_rnn_opts *)w->opts)->act == TERN_RELU ? CUDNN_RNN_RELU
                                                                   : CUDNN_RNN_TANH;
     n.states = s;
+    n.varies = w->varies;
     n.gates = first == 'l' ? 4 : first == 'g' ? 3 : 1;
     n.biases = w->in[3 + s].count >= 0 || w->in[4 + s].count >= 0;
     n.back = strchr(w->op->name, '_') != NULL;
@@ -106,7 +108,7 @@ static const char *rejects(const ti_work *w)
     for (int i = 0; i < w->n_in; i++)
         if (w->in[i].count > INT_MAX) return "a tensor has more than 2^31 elements";
     if (n.gates * n.H > INT_MAX) return "an extent needs more than 31 bits";
-    if (!repeats())
+    if (!w->varies && !repeats())
         return "may differ from run to run without CUBLAS_WORKSPACE_CONFIG=:4096:2 (or :16:8)";
     return ti_cudnn_of(w->device, NULL, &why) ? NULL : why;
 }

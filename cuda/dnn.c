@@ -4,7 +4,8 @@
  * Mode A ranks engines for the device, FALLBACK lists what always works. Of both, the first one is
  * taken whose notes c allows, whose workspace is small enough and which can be finalised; engines
  * that are compiled at run time come after all others. Strict f32 leaves tensor cores out, and
- * sums must be plain ones in a fixed order: no Winograd, no FFT, nothing that does not repeat.
+ * sums must be plain ones in a fixed order: no Winograd, no FFT, nothing that does not repeat,
+ * unless c->varies.
  */
 #include "dnn.h"
 
@@ -60,6 +61,7 @@ int ti_convs_of(const ti_work *w, ti_conv c[2])
             if (w->out[k].count > 0)
                 conv_of(&c[n++], k ? TI_CONV_DW : TI_CONV_DX, &w->in[0], &w->in[1], &w->in[3],
                         a->stride, a->pad, a->dilation);
+    for (int i = 0; i < n; i++) c[i].varies = w->varies;
     return n;
 }
 
@@ -275,9 +277,9 @@ void ti_dnn_drop(ti_dnn *g)
 
 /* ---- Plans ---- */
 
-/* Of a configuration; false: the library does not say. */
+/* Of a configuration. */
 typedef struct {
-    bool unfit, compiled;
+    bool unfit, varies, compiled;
 } notes;
 
 static bool unfit(const ti_conv *c, cudnnBackendNumericalNote_t note)
@@ -285,10 +287,12 @@ static bool unfit(const ti_conv *c, cudnnBackendNumericalNote_t note)
     switch (note) {
     case CUDNN_NUMERICAL_NOTE_TENSOR_CORE: return c->type == TERN_F64 || c->math == TI_MATH_F32;
     case CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP: return false;
-    default: return true; /* converts down, FFT, Winograd, does not repeat, or is not known yet */
+    case CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC: return !c->varies;
+    default: return true; /* converts down, FFT, Winograd, or is not known yet */
     }
 }
 
+/* False: the library does not say. */
 static bool look_at(ti_dnn *g, const ti_conv *c, cudnnBackendDescriptor_t engine, notes *to)
 {
     cudnnBackendNumericalNote_t number[MOST_NOTES];
@@ -301,7 +305,10 @@ static bool look_at(ti_dnn *g, const ti_conv *c, cudnnBackendDescriptor_t engine
                                  CUDNN_TYPE_NUMERICAL_NOTE, MOST_NOTES, &n, number),
               "an engine's notes"))
         return false;
-    for (int64_t i = 0; i < n; i++) to->unfit |= unfit(c, number[i]);
+    for (int64_t i = 0; i < n; i++) {
+        to->unfit |= unfit(c, number[i]);
+        to->varies |= number[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
+    }
     n = 0;
     if (!fine(g,
               g->target.api->get(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
@@ -375,38 +382,51 @@ static bool read_engine(ti_dnn *g, cudnnBackendDescriptor_t config, cudnnBackend
     return well;
 }
 
+/* The engine of a configuration, made here, and its notes. NULL: the library does not say. */
+static cudnnBackendDescriptor_t engine_of(ti_dnn *g, const ti_conv *c,
+                                          cudnnBackendDescriptor_t config, notes *to)
+{
+    const ti_cudnn *api = g->target.api;
+    cudnnBackendDescriptor_t engine = NULL;
+    int64_t one = 0;
+
+    if (!fine(g, api->make(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine), "an engine")) return NULL;
+    if (fine(g,
+             api->get(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &one,
+                      &engine),
+             "an engine") &&
+        look_at(g, c, engine, to))
+        return engine;
+    (void)api->drop(engine);
+    return NULL;
+}
+
 /* Takes a configuration if it is fit and of this kind; false: it is not. */
 static bool take(ti_dnn *g, const ti_conv *c, cudnnBackendDescriptor_t config, bool compiled,
                  ti_tally *tally)
 {
     const ti_cudnn *api = g->target.api;
-    cudnnBackendDescriptor_t engine = NULL;
-    int64_t one = 0;
     notes n;
+    cudnnBackendDescriptor_t engine = engine_of(g, c, config, &n);
     bool taken = false;
 
-    if (!fine(g, api->make(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine), "an engine")) return false;
-    if (fine(g,
-             api->get(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &one,
-                      &engine),
-             "an engine") &&
-        look_at(g, c, engine, &n)) {
-        if (!compiled) {
-            tally->offered++;
-            tally->unfit += n.unfit;
-            tally->compiled += !n.unfit && n.compiled;
-        }
-        if (!n.unfit && n.compiled == compiled) {
-            if (!finish(g, config)) {
-                tally->refused++;
-            } else if (g->workspace > (int64_t)TI_VENDOR_WORKSPACE ||
-                       !read_engine(g, config, engine, &g->engine)) {
-                tally->large += g->workspace > (int64_t)TI_VENDOR_WORKSPACE;
-                (void)api->drop(g->plan);
-                g->plan = NULL;
-            } else {
-                taken = true;
-            }
+    if (!engine) return false;
+    if (!compiled) {
+        tally->offered++;
+        tally->unfit += n.unfit;
+        tally->compiled += !n.unfit && n.compiled;
+    }
+    if (!n.unfit && n.compiled == compiled) {
+        if (!finish(g, config)) {
+            tally->refused++;
+        } else if (g->workspace > (int64_t)TI_VENDOR_WORKSPACE ||
+                   !read_engine(g, config, engine, &g->engine)) {
+            tally->large += g->workspace > (int64_t)TI_VENDOR_WORKSPACE;
+            (void)api->drop(g->plan);
+            g->plan = NULL;
+        } else {
+            taken = true;
+            g->varies = n.varies;
         }
     }
     (void)api->drop(engine);
@@ -434,32 +454,82 @@ static int64_t ask(ti_dnn *g, cudnnBackendHeurMode_t mode, cudnnBackendDescripto
     return n;
 }
 
+/* What mode A offers, then what FALLBACK does, into descriptors that are made here. */
+typedef struct {
+    cudnnBackendDescriptor_t all[2 * MOST_CONFIGS];
+    int n, n_ranked, made; /* of n the first n_ranked are mode A's */
+} configs;
+
+static void ask_all(ti_dnn *g, configs *to)
+{
+    bool well = true;
+
+    memset(to, 0, sizeof *to);
+    while (well && to->made < 2 * MOST_CONFIGS) {
+        well = fine(g, g->target.api->make(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &to->all[to->made]),
+                    "a choice");
+        to->made += well;
+    }
+    if (!well) return;
+    to->n = to->n_ranked = (int)ask(g, CUDNN_HEUR_MODE_A, to->all);
+    to->n += (int)ask(g, CUDNN_HEUR_MODE_FALLBACK, to->all + to->n);
+}
+
+static void drop_all(ti_dnn *g, configs *c)
+{
+    while (c->made > 0) (void)g->target.api->drop(c->all[--c->made]);
+}
+
 bool ti_dnn_choose(ti_dnn *g, const ti_conv *c, ti_tally *tally)
 {
-    static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
-    const ti_cudnn *api = g->target.api;
-    cudnnBackendDescriptor_t config[2 * MOST_CONFIGS] = {NULL};
-    int64_t n = 0;
-    int made = 0;
-    bool well = true, taken = false;
+    configs offer;
+    bool taken = false;
 
     memset(tally, 0, sizeof *tally);
-    while (well && made < 2 * MOST_CONFIGS) {
-        well = fine(g, api->make(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &config[made]), "a choice");
-        made += well;
-    }
-    for (int i = 0; i < 2 && well; i++) n += ask(g, modes[i], config + n);
+    ask_all(g, &offer);
     for (int compiled = 0; compiled < 2 && !taken; compiled++)
-        for (int64_t i = 0; i < n && !taken; i++) taken = take(g, c, config[i], compiled, tally);
-    while (made > 0) (void)api->drop(config[--made]);
+        for (int i = 0; i < offer.n && !taken; i++)
+            taken = take(g, c, offer.all[i], compiled, tally);
+    drop_all(g, &offer);
     if (taken) return true;
-    if (n == 0 && !g->trouble[0])
+    if (offer.n == 0 && !g->trouble[0])
         snprintf(g->trouble, sizeof g->trouble, "the heuristics know no engine");
-    else if (tally->refused == 0 && n > 0)
+    else if (tally->refused == 0 && offer.n > 0)
         snprintf(g->trouble, sizeof g->trouble,
                  "of %d engines %d do not compute as the math mode says, %d need too much memory",
                  tally->offered, tally->unfit, tally->large);
     return false;
+}
+
+static bool listed(const ti_engine *all, int n, const ti_engine *e)
+{
+    while (n > 0)
+        if (memcmp(&all[--n], e, sizeof *e) == 0) return true;
+    return false;
+}
+
+int ti_dnn_list(ti_dnn *g, const ti_conv *c, ti_engine *to, int most)
+{
+    enum { FALLBACKS = 2 }; /* places that are theirs */
+    configs offer;
+    int n = 0;
+
+    ask_all(g, &offer);
+    for (int compiled = 0; compiled < 2; compiled++)
+        for (int i = 0; i < offer.n && n < most; i++) {
+            cudnnBackendDescriptor_t engine = NULL;
+            notes of;
+
+            if (i < offer.n_ranked && n >= most - FALLBACKS) continue;
+            engine = engine_of(g, c, offer.all[i], &of);
+            if (!engine) continue;
+            if (!of.unfit && of.compiled == compiled &&
+                read_engine(g, offer.all[i], engine, &to[n]) && !listed(to, n, &to[n]))
+                n++;
+            (void)g->target.api->drop(engine);
+        }
+    drop_all(g, &offer);
+    return n;
 }
 
 bool ti_dnn_recall(ti_dnn *g, const ti_conv *c, const ti_engine *e)
@@ -467,7 +537,7 @@ bool ti_dnn_recall(ti_dnn *g, const ti_conv *c, const ti_engine *e)
     cudnnBackendDescriptor_t engine = make(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR), config,
                              knob[TI_KNOBS];
     const ti_dnn_target *t = &g->target;
-    notes of = {false, false};
+    notes of = {0};
     int n = 0;
     bool well = set_part(g, engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, g->graph) &&
                 set(g, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &e->engine) &&
@@ -500,6 +570,7 @@ bool ti_dnn_recall(ti_dnn *g, const ti_conv *c, const ti_engine *e)
     }
     while (n > 0) (void)t->api->drop(knob[--n]);
     g->engine = *e;
+    g->varies = of.varies;
     return well && g->workspace <= (int64_t)TI_VENDOR_WORKSPACE;
 }
 

@@ -57,7 +57,9 @@ void ti_inner_call(ti_inner *c, const ti_work *w, const char *op, const void *op
                      .out = c->out,
                      .scratch = w->scratch,
                      .device = w->device,
-                     .fault = w->fault};
+                     .fault = w->fault,
+                     .tuner = w->tuner,
+                     .varies = w->varies};
 }
 
 void ti_relu_after(const ti_work *w)

@@ -172,6 +172,7 @@ static const symbol cublaslt_symbols[] = {
     {"cublasLtMatmulPreferenceInit_internal", offsetof(ti_cublaslt, preference_init)},
     {"cublasLtMatmulPreferenceSetAttribute", offsetof(ti_cublaslt, preference_set)},
     {"cublasLtMatmulAlgoGetHeuristic", offsetof(ti_cublaslt, heuristic)},
+    {"cublasLtMatmulAlgoCheck", offsetof(ti_cublaslt, check)},
     {"cublasLtMatmul", offsetof(ti_cublaslt, matmul)},
     {NULL, 0}};
 #endif

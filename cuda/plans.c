@@ -2,14 +2,15 @@
  * plans.c - which engine of cuDNN was taken for a convolution, kept from one process to the next.
  *
  *   tern plans 1
- *   conv <graph> <type> repeatable <math> <processors> <cuDNN> <engine> <knobs> <device>
+ *   conv <graph> <type> <repeatable|varying> <math> <processors> <cuDNN> <engine> <knobs> <device>
  *
- * One line a plan, fields apart by tabs: a hash of the convolution, its type and math mode, the
- * device and the library's version are the key; engine and knobs (kind=value, by commas; - for
- * none) the plan. It is $XDG_CACHE_HOME/tern/plans, or under $HOME/.cache; TERN_DISABLE=plans
- * leaves it alone. A file that is not exactly this is not used, which is told with its line; a plan
- * out of it passes the same filters and the same trial as any other. A new one is written at once:
- * beside the file, then in its place. What is lost in a crash is chosen again.
+ * One line a plan, fields apart by tabs: a hash of the convolution, its type, whether its results
+ * may vary from run to run, its math mode, the device and the library's version are the key; engine
+ * and knobs (kind=value, by commas; - for none) the plan. It is $XDG_CACHE_HOME/tern/plans, or
+ * under $HOME/.cache; TERN_DISABLE=plans leaves it alone. A file that is not exactly this is not
+ * used, which is told with its line; a plan out of it passes the same filters and the same trial as
+ * any other. A new one is written at once: beside the file, then in its place. What is lost in a
+ * crash is chosen again.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -21,14 +22,22 @@
 #include "base/env.h"
 #include "dnn.h"
 
-enum { MOST_BYTES = 4 << 20, MOST_PLANS = 20000, FIELDS = 10, NAME = 128, PATH = 1024 };
+enum {
+    MOST_BYTES = 4 << 20,
+    MOST_PLANS = 20000,
+    MOST_ENGINE = 1000000,
+    FIELDS = 10,
+    NAME = 128,
+    PATH = 1024,
+    KNOBS = TI_KNOBS * 42
+};
 
 static const char head[] = "tern plans 1";
 
 typedef struct entry {
     struct entry *next;
     uint64_t graph, version;
-    int type, math, processors, line; /* line: in the file; 0: new */
+    int type, math, varies, processors, line; /* line: in the file; 0: new */
     char device[NAME];
     ti_engine engine;
 } entry;
@@ -74,6 +83,40 @@ static bool read_knobs(char *text, ti_engine *e)
     return e->n_knob > 0;
 }
 
+/* False: no room. */
+static bool write_knobs(const ti_engine *e, char *to, size_t room)
+{
+    size_t n = 0;
+
+    for (int i = 0; i < e->n_knob && n < room; i++)
+        n += (size_t)snprintf(to + n, room - n, "%s%lld=%lld", i ? "," : "", (long long)e->knob[i],
+                              (long long)e->value[i]);
+    if (e->n_knob == 0) n = (size_t)snprintf(to, room, "-");
+    return n < room;
+}
+
+bool ti_engine_text(const ti_engine *e, char *to, size_t room)
+{
+    const size_t n = (size_t)snprintf(to, room, "%lld:", (long long)e->engine);
+
+    return n < room && write_knobs(e, to + n, room - n);
+}
+
+bool ti_engine_read(const char *text, ti_engine *to)
+{
+    char copy[TI_PLAN_TEXT], *knobs;
+    uint64_t engine;
+
+    memset(to, 0, sizeof *to);
+    if (strlen(text) >= sizeof copy) return false;
+    strcpy(copy, text);
+    if (!(knobs = strchr(copy, ':'))) return false;
+    *knobs++ = 0;
+    if (!number(copy, MOST_ENGINE, &engine) || !read_knobs(knobs, to)) return false;
+    to->engine = (int64_t)engine;
+    return true;
+}
+
 /* One line, which is spoilt. NULL, or what is wrong with it. */
 static const char *read_line(char *text, entry *e)
 {
@@ -92,13 +135,15 @@ static const char *read_line(char *text, entry *e)
         return "has no hash of a graph";
     e->type = (int)tern_type_named(field[2]);
     if (e->type != TERN_F32 && e->type != TERN_F64) return "has no type that is computed";
-    if (strcmp(field[3], "repeatable") != 0) return "is not repeatable";
+    e->varies = strcmp(field[3], "varying") == 0;
+    if (!e->varies && strcmp(field[3], "repeatable") != 0)
+        return "says not whether it is repeatable";
     e->math = strcmp(field[4], "f32") == 0 ? TI_MATH_F32 : TI_MATH_TF32;
     if (e->math != TI_MATH_F32 && strcmp(field[4], "tf32") != 0) return "has no math mode";
     if (!number(field[5], 100000, &n)) return "has no number of processors";
     e->processors = (int)n;
     if (!number(field[6], 10000000, &e->version)) return "has no version of cuDNN";
-    if (!number(field[7], 1000000, &n)) return "has no engine";
+    if (!number(field[7], MOST_ENGINE, &n)) return "has no engine";
     e->engine.engine = (int64_t)n;
     if (!read_knobs(field[8], &e->engine)) return "has no knobs";
     if (!field[9][0] || strlen(field[9]) >= NAME) return "has no device";
@@ -225,6 +270,7 @@ static entry key_of(const ti_device *d, const struct ti_plan_file *f, const ti_c
                .version = f->version,
                .type = c->type,
                .math = c->math,
+               .varies = c->varies,
                .processors = d->n_processors};
     const unsigned char *p = (const unsigned char *)c;
 
@@ -236,7 +282,8 @@ static entry key_of(const ti_device *d, const struct ti_plan_file *f, const ti_c
 static bool same(const entry *a, const entry *b)
 {
     return a->graph == b->graph && a->version == b->version && a->type == b->type &&
-           a->math == b->math && a->processors == b->processors && !strcmp(a->device, b->device);
+           a->math == b->math && a->varies == b->varies && a->processors == b->processors &&
+           !strcmp(a->device, b->device);
 }
 
 bool ti_plans_find(ti_device *d, const ti_conv *c, ti_engine *to, char where[TI_VENDOR_TEXT])
@@ -258,13 +305,13 @@ bool ti_plans_find(ti_device *d, const ti_conv *c, ti_engine *to, char where[TI_
 
 static void write_plan(FILE *to, const entry *e)
 {
-    fprintf(to, "conv\t%016llx\t%s\trepeatable\t%s\t%d\t%llu\t%lld\t", (unsigned long long)e->graph,
-            tern_type_name((tern_type)e->type), e->math == TI_MATH_F32 ? "f32" : "tf32",
-            e->processors, (unsigned long long)e->version, (long long)e->engine.engine);
-    for (int i = 0; i < e->engine.n_knob; i++)
-        fprintf(to, "%s%lld=%lld", i ? "," : "", (long long)e->engine.knob[i],
-                (long long)e->engine.value[i]);
-    fprintf(to, "%s\t%s\n", e->engine.n_knob ? "" : "-", e->device);
+    char knobs[KNOBS];
+
+    (void)write_knobs(&e->engine, knobs, sizeof knobs);
+    fprintf(to, "conv\t%016llx\t%s\t%s\t%s\t%d\t%llu\t%lld\t%s\t%s\n", (unsigned long long)e->graph,
+            tern_type_name((tern_type)e->type), e->varies ? "varying" : "repeatable",
+            e->math == TI_MATH_F32 ? "f32" : "tf32", e->processors, (unsigned long long)e->version,
+            (long long)e->engine.engine, knobs, e->device);
 }
 
 static void make_folders(char *path)

@@ -143,6 +143,22 @@ void ti_vendor_close(ti_device *d)
     d->vendor = NULL;
 }
 
+/* Whether a library is there that can offer plans whose results vary. */
+bool ti_vendor_varies(ti_device *d)
+{
+    const char *why = NULL;
+    bool there = false;
+
+    (void)d, (void)why;
+#ifdef TI_WITH_CUBLASLT
+    there |= ti_cublaslt_of(d, NULL, &why) != NULL;
+#endif
+#ifdef TI_WITH_CUDNN
+    there |= ti_cudnn_of(d, NULL, &why) != NULL;
+#endif
+    return there;
+}
+
 /* ---- Telling ---- */
 
 void ti_vendor_tell(ti_device *d, const char *text, ...)

@@ -44,6 +44,7 @@ typedef struct {
     __typeof__(&cublasLtMatmulPreferenceInit_internal) preference_init;
     __typeof__(&cublasLtMatmulPreferenceSetAttribute) preference_set;
     __typeof__(&cublasLtMatmulAlgoGetHeuristic) heuristic;
+    __typeof__(&cublasLtMatmulAlgoCheck) check;
     __typeof__(&cublasLtMatmul) matmul;
 } ti_cublaslt;
 /* The library's functions and a handle; NULL and the reason. */
@@ -104,6 +105,7 @@ void ti_vendor_close(ti_device *d);
 
 /* For the backend's table. */
 const char *ti_vendor_remark(ti_device *d);
+bool ti_vendor_varies(ti_device *d);
 bool ti_vendor_part(int i, const char *disabled, tern_part *part);
 
 /* A line for the log, printf-like. */
@@ -154,9 +156,9 @@ double ti_work_bytes(const ti_work *w);
 /*
  * Whether `run` may stand for `own` in the call w, whose views have no data: both get the same
  * pseudo-random inputs, and every element must agree within the sum of both rows' derived bounds;
- * `run` must give the same bits twice, write all of its output and nothing behind it, and must not
- * hide a NaN. NULL: it may. Else the difference, which is told to the log. `who` names the plan;
- * `chain`: the longest chain of sums that it may make.
+ * `run` must give the same bits twice (unless w->varies), write all of its output and nothing
+ * behind it, and must not hide a NaN. NULL: it may. Else the difference, which is told to the log.
+ * `who` names the plan; `chain`: the longest chain of sums that it may make.
  */
 typedef void (*ti_run_fn)(const ti_work *w);
 const char *ti_trust(const ti_work *w, const ti_row *own, ti_run_fn run, size_t scratch,
@@ -171,9 +173,26 @@ const char *ti_trust_net(const ti_work *w, const ti_row *own, ti_run_fn run, siz
  * 2 u that all point one way, so the bound is 2 K instead of 6 sqrt(K). */
 double ti_vendor_chain(double K, ti_math math);
 
+/* ---- fastest.c: plans by the clock ---- */
+
+enum { TI_CANDIDATES = 12, TI_CANDIDATE_NAME = 80 };
+typedef struct {
+    void *plan;
+    ti_run_fn run;
+    size_t scratch;
+    bool varies; /* its bits may differ from run to run */
+    char name[TI_CANDIDATE_NAME];
+    double seconds;
+    bool failed; /* on the clock */
+} ti_candidate;
+/* With w->tuner: of n plans for w, the library's first choice first, the fastest one that ti_trust
+ * lets through, and its seconds; -1 and why there is none. */
+int ti_fastest(const ti_work *w, const ti_row *own, ti_candidate *c, int n, double chain,
+               ti_math math, const char **why);
+
 /*
- * inner.c. A row of math mode tf32, bf16 or f16 rounds its operands itself: its scratch is what the
- * row inside takes, `inner` bytes, then the rounded operands. Operands lie without gaps.
+ * inner.c again. A row of math mode tf32, bf16 or f16 rounds its operands itself: its scratch is
+ * what the row inside takes, `inner` bytes, then the rounded operands. Operands lie without gaps.
  */
 size_t ti_rounded_scratch(const ti_work *w, size_t inner);
 void ti_rounded_run(const ti_work *w, tern_math_t to, size_t inner, ti_run_fn run);

@@ -92,7 +92,7 @@ Test(vendor, a_hostile_file_of_plans_is_not_used)
         {"\t2=3\t", "\t2=3,2=4\t", "plans:2: not used: this line has no knobs"},
         {"\t2=3\t", "\t2=3,\t", "plans:2: not used: this line has no knobs"},
         {"\t2=3\t", "\t=\t", "plans:2: not used: this line has no knobs"},
-        {"\trepeatable\t", "\tfast\t", "plans:2: not used: this line is not repeatable"},
+        {"\trepeatable\t", "\tfast\t", "plans:2: not used: this line says not whether"},
         {"\tf32\trep", "\tu8\trep", "plans:2: not used: this line has no type"},
         {"\t2=3\t", "\t2=4\t", "plans:2: this plan is not used"},
         {"\t11\t", "\t12\t", "plans:2: this plan is not used"}};

@@ -174,6 +174,7 @@ static void document(const cli *c, tern_ctx *ctx)
     json_text(&js, "device_why", tern_device_why(ctx));
     json_text(&js, "isa", tern_isa(ctx));
     json_int(&js, "threads", tern_threads(ctx));
+    json_bool(&js, "deterministic", tern_deterministic(ctx));
     json_open(&js, "with", '[');
     for (int i = 0; i < N_FEATURES; i++)
         if (features[i].with) json_text(&js, NULL, features[i].name);
@@ -256,6 +257,9 @@ static void text_info(const cli *c, tern_ctx *ctx)
     parts(ctx, true, part_line, NULL);
     parts(ctx, false, part_line, NULL);
     while (tern_op_at(n, &op)) n++;
+    result("bits    %s\n", tern_deterministic(ctx)
+                               ? "equal calls give equal ones, run after run"
+                               : "may vary from run to run (--nondeterministic)");
     result("ops     %d (tern info --ops, tern op --list)\n", n);
     for (int i = 0; i < N_VARIABLES; i++)
         if (cli_env(variables[i])) result("env     %s=%s\n", variables[i], cli_env(variables[i]));

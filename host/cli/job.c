@@ -38,16 +38,19 @@ void job_header(cli *c, job *j)
         say("%stern %s%s (%s) · %s, %s (%s) · math %s%s\n", style("bold"), tern_version(),
             style("off"), build_type(), tern_device(j->ctx), tern_isa(j->ctx),
             tern_device_why(j->ctx), math, tern_winograd(j->ctx) ? "" : " · conv direct");
-        say("       deterministic · seed %llu · %d threads\n", seed, tern_threads(j->ctx));
+        say("       %s · seed %llu · %d threads\n",
+            tern_deterministic(j->ctx) ? "deterministic" : "results may vary from run to run", seed,
+            tern_threads(j->ctx));
         if (tuned) say("tuned  %s · choices %s\n", tuning.path, tuning.stamp);
         say("run    %s\n", j->folder);
         return;
     }
-    say("tern %s %s device=%s isa=%s why=\"%s\" math=%s%s deterministic=yes seed=%llu threads=%d "
+    say("tern %s %s device=%s isa=%s why=\"%s\" math=%s%s deterministic=%s seed=%llu threads=%d "
         "run=%s%s%s\n",
         tern_version(), build_type(), tern_device(j->ctx), tern_isa(j->ctx),
-        tern_device_why(j->ctx), math, tern_winograd(j->ctx) ? "" : " conv=direct", seed,
-        tern_threads(j->ctx), j->folder, tuned ? " choices=" : "", tuning.stamp);
+        tern_device_why(j->ctx), math, tern_winograd(j->ctx) ? "" : " conv=direct",
+        tern_deterministic(j->ctx) ? "yes" : "no", seed, tern_threads(j->ctx), j->folder,
+        tuned ? " choices=" : "", tuning.stamp);
 }
 
 static tern_shape batch_shape(const job *j, int64_t batch)
@@ -123,7 +126,7 @@ static void machine(json *js, const job *j)
     json_text(js, "math", tern_math_name((int)tern_math(j->ctx)));
     json_text(js, "conv", tern_winograd(j->ctx) ? "auto" : "direct");
     json_text(js, "choices", session_choices(j->ctx));
-    json_bool(js, "deterministic", true);
+    json_bool(js, "deterministic", tern_deterministic(j->ctx));
     json_int(js, "seed", (int64_t)tern_seed(j->ctx));
     json_int(js, "threads", tern_threads(j->ctx));
 }

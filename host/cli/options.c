@@ -122,7 +122,7 @@ const option option_table[] = {
     {"tune", 0, O_TEXT, V_TRAIN | V_EVAL | V_PREDICT | V_BENCH | V_COMPARE | V_OP, true, 0, 0,
      "FILE", NULL, "time kernels where several fit; the file keeps the choices"},
     {"nondeterministic", 0, O_FLAG, V_ALL, true, 0, 0, NULL, NULL,
-     "admit kernels whose results vary"},
+     "admit plans of cuDNN and cuBLASLt whose results vary from run to run; nothing else varies"},
     {"threads", 0, O_INT, V_ALL, true, 1, 256, "N", NULL,
      "that compute; results do not depend on it"},
     {"seed", 0, O_INT, V_ALL, true, 0, 9.2e18, "N", NULL, "of all that is random (42)"},
@@ -492,6 +492,8 @@ bool cli_parse(cli *c, int argc, char **argv)
         if (c->set[i].text && !(option_table[i].verbs & c->verb->bit)) {
             if (c->set[i].origin && strncmp(c->set[i].origin, "--set", 5) == 0) continue;
             usage_error(c, "tern %s does not take --%s", c->verb->name, option_table[i].name);
+            if (c->verb->bit == V_BENCH && strcmp(option_table[i].name, "model") == 0)
+                hint("tern bench model %s times its steps, and each layer in them", c->set[i].text);
             return false;
         }
     return true;

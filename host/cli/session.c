@@ -71,11 +71,15 @@ tern_ctx *session_open(const cli *c)
         (cli_given(c, "threads") && tern_threads_set(ctx, (int)cli_int(c, "threads")) != TERN_OK) ||
         tern_math_set(ctx, (tern_math_t)tern_math_named(cli_text(c, "math"))) != TERN_OK ||
         tern_winograd_set(ctx, strcmp(cli_text(c, "conv"), "direct") != 0) != TERN_OK ||
+        tern_deterministic_set(ctx, !cli_flag(c, "nondeterministic")) != TERN_OK ||
         (cli_given(c, "tune") && tern_tune(ctx, cli_text(c, "tune")) != TERN_OK)) {
         session_failed(ctx, NULL);
         (void)!session_close(ctx, EXIT_FAILED);
         return NULL;
     }
+    if (cli_flag(c, "nondeterministic") && tern_deterministic(ctx))
+        warn("--nondeterministic changes nothing on %s: all kernels there are repeatable",
+             tern_device(ctx));
     return ctx;
 }
 

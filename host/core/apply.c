@@ -251,7 +251,8 @@ static int64_t settings_word(const ti_call *c, unsigned wanted)
 {
     /* how much scratch a row takes may depend on the number of threads */
     return wanted | (int64_t)c->ctx->n_threads << 8 | (int64_t)c->ctx->math << 20 |
-           (int64_t)c->ctx->no_winograd << 22 | (int64_t)c->n_in << 32;
+           (int64_t)c->ctx->no_winograd << 22 | (int64_t)c->ctx->varies << 23 |
+           (int64_t)c->n_in << 32;
 }
 
 static int64_t kind_word(const ti_meta *m)
@@ -351,20 +352,19 @@ static ti_choice *new_choice(tern_ctx *ctx, ti_call *c, unsigned wanted, const i
                  .in = in,
                  .out = out,
                  .device = ctx->device,
-                 .fault = &ctx->fault};
+                 .fault = &ctx->fault,
+                 .tuner = ti_tune_tuner(ctx),
+                 .varies = ctx->varies};
     if (!ctx->backend->computes) best.row = &no_row;
     else {
         const char *first = ti_tune_choose(ctx, c, wanted, &w, in);
 
-        if (ctx->error || choose_row(ctx, c, &w, in, first, &best)) goto out;
+        if (ctx->error || choose_row(ctx, c, &w, in, first, &best) || ctx->error) goto out;
     }
     best.chain = best.row->chain ? best.row->chain(&w) : 1;
     if (ctx->n_choices >= CHOICES_MOST) evict(ctx);
     made = ti_alloc(ctx, sizeof *made + (size_t)n * sizeof *word);
-    if (!made) {
-        ti_free(ctx, best.plan);
-        goto out;
-    }
+    if (!made) goto out;
     ctx->n_choices++;
     made->n_words = n;
     made->row = best.row;
@@ -376,6 +376,7 @@ static ti_choice *new_choice(tern_ctx *ctx, ti_call *c, unsigned wanted, const i
     memcpy(made->out, c->meta, sizeof made->out);
     for (int i = 0; i < c->op->n_out; i++) made->out_bytes[i] = ti_bytes(&c->meta[i]);
 out:
+    if (!made) ti_free(ctx, best.plan);
     if (in != few_in) ti_free(ctx, in);
     return made;
 }

@@ -332,6 +332,20 @@ tern_status tern_winograd_set(tern_ctx *ctx, bool on)
     return TERN_OK;
 }
 
+tern_status tern_deterministic_set(tern_ctx *ctx, bool on)
+{
+    if (tern_error(ctx)) return tern_error(ctx);
+    if (ctx->in_step) return ti_fail(ctx, TERN_E_STATE, "deterministic_set: a step is running");
+    if (ctx->varies == on) ctx->structure++;
+    ctx->varies = !on;
+    return TERN_OK;
+}
+
+bool tern_deterministic(const tern_ctx *ctx)
+{
+    return !ctx || !ctx->varies || !ctx->backend->varies || !ctx->backend->varies(ctx->device);
+}
+
 tern_status tern_threads_set(tern_ctx *ctx, int n)
 {
     if (tern_error(ctx)) return tern_error(ctx);

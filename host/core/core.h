@@ -85,7 +85,7 @@ struct tern_ctx {
     int no_grad;
     tern_mode_t mode;
     tern_math_t math;
-    bool eager, in_step, reaping, guard, no_winograd;
+    bool eager, in_step, reaping, guard, no_winograd, varies;
     bool graphs;         /* steps are captured, where the device can */
     int n_noted, i_note; /* notes of `tripped`, 2 at most; where the next one goes */
     bool check_sync;     /* TERN_CHECK=sync: the device is waited for after each call */

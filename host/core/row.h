@@ -25,6 +25,8 @@ typedef struct {
     const char *op;
 } ti_fault;
 
+typedef struct ti_tuner ti_tuner;
+
 typedef struct {
     const ti_op *op;
     const void *opts, *plan; /* plan: what prepare made, or NULL */
@@ -34,7 +36,31 @@ typedef struct {
     ti_device *device;
     ti_fault *fault;
     const float *skip; /* device memory, or NULL: a predicated row does nothing where it holds 1 */
+    ti_tuner *tuner;   /* for prepare: kernels are chosen by the clock; NULL: they are not */
+    bool varies;       /* the result may differ between equal runs */
 } ti_work;
+
+/*
+ * The clock and its file (core/tune.h), for rows that choose among a library's plans when they
+ * prepare. A plan is a text; it is kept for a problem, bytes of which all are defined, of a library
+ * on a device as the file's other choices are.
+ */
+enum { TI_PLAN_TEXT = 400, TI_PLAN_WHERE = 1100 };
+struct ti_tuner {
+    tern_ctx *ctx;
+    /* The plan that is kept, and the file and line that say so. False: none is. */
+    bool (*find)(const ti_tuner *t, const char *library, const void *problem, size_t bytes,
+                 char plan[TI_PLAN_TEXT], char where[TI_PLAN_WHERE]);
+    /*
+     * The seconds that `run` takes for w, whose views have no data, with each of n plans (what
+     * w->plan becomes) and so much scratch; -1: there was no memory, or the device has failed.
+     */
+    void (*time)(const ti_tuner *t, const ti_work *w, void (*run)(const ti_work *w), size_t scratch,
+                 int n, void *const *plan, const char *const *name, double *seconds);
+    /* Keeps a plan. What cannot be kept is the context's failure. */
+    void (*keep)(const ti_tuner *t, const char *library, const void *problem, size_t bytes,
+                 const char *op, const char *plan, double seconds);
+};
 
 /* How a row wants an input to lie; apply repacks it by a `copy` call where it does not. */
 typedef enum { TI_ANY_LAYOUT, TI_ROW_MAJOR, TI_CHANNELS_LAST, TI_DENSE } ti_layout;
@@ -114,6 +140,9 @@ typedef struct ti_backend {
      * device's work, noted waits for that only. */
     void (*note)(ti_device *d, int i, const float *from);
     float (*noted)(ti_device *d, int i);
+    /* Whether there are rows that give more speed where results may differ between equal runs.
+     * NULL: no. */
+    bool (*varies)(ti_device *d);
     bool host_memory; /* the host may read and write its storage directly */
     bool computes;    /* false: null */
     const char *(*isa)(const ti_device *d);

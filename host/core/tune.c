@@ -1,23 +1,20 @@
 /*
- * tune.c - which kernel is fastest, by the clock.
+ * tune.c - which kernel is fastest, by the clock (tune_clock.c).
  *
- * Every row that takes the call, but for those far dearer by their stated cost, runs on inputs of
- * its layout in memory of its own, not the pool's: three runs to get warm, then five samples of so
- * many runs that a sample takes a fifth of a millisecond; their median counts. Inputs that the row
- * wants repacked or rounded cost a copy of their bytes on top. The cheapest row by its stated cost
- * stays unless another one is 3 % faster.
+ * Every row that takes the call is timed, but for those far dearer by their stated cost. The
+ * cheapest row by its stated cost stays unless another one is 3 % faster. A row of a library may
+ * choose among the library's plans in the same way when it prepares: see ti_tuner.
  */
 #include "core/tune.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/object.h"
 
-enum { WARM = 3, SAMPLES = 5, MOST_RUNS = 1000, CANDIDATES = 32 };
+enum { CANDIDATES = 32 };
 
-static const double SAMPLE = 2e-4, GAIN = 0.97, FAR = 30;
+static const double GAIN = 0.97, FAR = 30;
 
 /* ---- Public functions ---- */
 
@@ -101,14 +98,21 @@ static uint64_t mix(uint64_t hash, const void *data, size_t bytes)
     return hash;
 }
 
-static uint64_t key_of(const tern_ctx *ctx, const ti_call *c, unsigned wanted)
+/* Of an operation's or a library's name: where it runs, and with which version of Tern. */
+static uint64_t mix_place(const tern_ctx *ctx, const char *name)
 {
-    const int64_t settings[] = {wanted, (int64_t)ctx->math, ctx->no_winograd, ctx->n_threads,
-                                c->n_in};
-    uint64_t hash = mix(14695981039346656037u, c->op->name, strlen(c->op->name));
+    uint64_t hash = mix(14695981039346656037u, name, strlen(name));
 
     hash = mix(hash, tern_version(), strlen(tern_version()));
-    hash = mix(hash, ctx->tune->where, strlen(ctx->tune->where));
+    return mix(hash, ctx->tune->where, strlen(ctx->tune->where));
+}
+
+static uint64_t key_of(const tern_ctx *ctx, const ti_call *c, unsigned wanted)
+{
+    const int64_t settings[] = {wanted,      (int64_t)ctx->math, ctx->no_winograd,
+                                ctx->varies, ctx->n_threads,     c->n_in};
+    uint64_t hash = mix_place(ctx, c->op->name);
+
     hash = mix(hash, settings, sizeof settings);
     hash = mix(hash, c->opts, c->op->opts_size);
     for (int i = 0; i < c->n_in; i++) {
@@ -122,170 +126,6 @@ static uint64_t key_of(const tern_ctx *ctx, const ti_call *c, unsigned wanted)
         }
     }
     return hash;
-}
-
-/* ---- The clock ---- */
-
-/* Memory of one row's runs. */
-typedef struct {
-    tern_ctx *ctx;
-    ti_memory memory;
-    struct {
-        void *at;
-        size_t bytes;
-    } piece[TI_FEW + TI_OUTS + 2];
-    int n;
-} room;
-
-static void *take(room *r, size_t bytes)
-{
-    void *at = r->memory.alloc(r->memory.user, bytes);
-
-    if (!at) return NULL;
-    if (r->memory.mark) r->memory.mark(r->memory.user, at, bytes, true);
-    r->piece[r->n].at = at;
-    r->piece[r->n++].bytes = bytes;
-    return at;
-}
-
-static void give_back(room *r)
-{
-    while (r->n-- > 0) {
-        if (r->memory.mark)
-            r->memory.mark(r->memory.user, r->piece[r->n].at, r->piece[r->n].bytes, false);
-        r->memory.free(r->memory.user, r->piece[r->n].at, r->piece[r->n].bytes);
-    }
-}
-
-static size_t span_of(const ti_view *v)
-{
-    int64_t last = 0;
-
-    for (int a = 0; a < v->m.shape.rank; a++)
-        if (v->m.shape.dim[a] > 1) last += (v->m.shape.dim[a] - 1) * v->m.stride[a];
-    return (size_t)(last + 1) * tern_type_size(v->m.type);
-}
-
-/* Floats between 0.25 and 1, which suit every operation; whole numbers are 0, which suits as an
- * index. */
-static bool fill(room *r, ti_view *v)
-{
-    const size_t bytes = span_of(v), size = tern_type_size(v->m.type);
-    const bool floats = 1u << v->m.type & TI_STORED_FLOATS;
-    char *host = ti_alloc(r->ctx, bytes);
-    uint64_t z = 1;
-
-    if (!host || !(v->data = take(r, bytes))) {
-        ti_free(r->ctx, host);
-        return false;
-    }
-    for (size_t i = 0; floats && i < bytes / size; i++) {
-        z = z * 6364136223846793005u + 1442695040888963407u;
-        ti_store(v->m.type, host + i * size, 0.25 + 0.75 * (double)(z >> 40) * 0x1p-24);
-    }
-    r->ctx->backend->upload(r->ctx->device, v->data, host, bytes);
-    ti_free(r->ctx, host);
-    return true;
-}
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* Seconds for n runs, with copies of what has to be repacked. */
-static double sample(room *r, const ti_row *row, const ti_work *w, const ti_view *packed, int n)
-{
-    tern_ctx *ctx = r->ctx;
-    const double began = now();
-
-    for (int k = 0; k < n; k++) {
-        for (int i = 0; i < w->n_in; i++)
-            if (packed[i].count > 0)
-                ctx->backend->copy(ctx->device, packed[i].data, w->in[i].data,
-                                   ti_bytes(&packed[i].m));
-        ti_run_row(row, w);
-    }
-    (void)!ti_check_device(ctx, true);
-    return now() - began;
-}
-
-static double median(double *t)
-{
-    for (int i = 1; i < SAMPLES; i++)
-        for (int k = i; k > 0 && t[k] < t[k - 1]; k--) {
-            const double x = t[k];
-            t[k] = t[k - 1];
-            t[k - 1] = x;
-        }
-    return t[SAMPLES / 2];
-}
-
-static double time_row(room *r, const ti_row *row, const ti_work *w, const ti_view *packed)
-{
-    const ti_tune *t = r->ctx->tune;
-    const double first = sample(r, row, w, packed, WARM) / WARM;
-    const int n = first * MOST_RUNS < SAMPLE ? MOST_RUNS
-                  : first < SAMPLE           ? (int)(SAMPLE / first)
-                                             : 1;
-    double took[SAMPLES];
-
-    for (int i = 0; i < SAMPLES && !r->ctx->error; i++) {
-        took[i] = sample(r, row, w, packed, n) / n;
-        if (t->clock) took[i] = t->clock(t->user, row->impl, took[i]);
-    }
-    return r->ctx->error ? -1 : median(took);
-}
-
-/* Memory for all that the row touches. False: there is not enough. */
-static bool furnish(room *r, const ti_call *c, const ti_row *row, ti_work *w, ti_view *in,
-                    ti_view *packed)
-{
-    size_t bytes;
-
-    for (int i = 0; i < w->n_in; i++) {
-        packed[i] = (ti_view){.count = -1};
-        if (in[i].count <= 0) continue;
-        if (!fill(r, &in[i])) return false;
-        if (!ti_row_packs(row, c, i)) continue;
-        packed[i] = in[i];
-        if (!(packed[i].data = take(r, span_of(&in[i])))) return false;
-    }
-    for (int i = 0; i < c->op->n_out; i++)
-        if (w->out[i].count > 0) {
-            ti_view *out = (ti_view *)&w->out[i];
-            if (!(out->data = take(r, span_of(out)))) return false;
-        }
-    bytes = ti_row_scratch(row, w);
-    w->scratch = take(r, bytes > 64 ? bytes : 64);
-    return w->scratch != NULL;
-}
-
-/* Seconds that the row takes; -1: it does not take the call, or cannot be timed. */
-static double seconds_of(tern_ctx *ctx, const ti_call *c, const ti_row *row, ti_work w, ti_view *in)
-{
-    room r = {.ctx = ctx, .memory = ctx->backend->memory(ctx->device)};
-    ti_view packed[TI_FEW], out[TI_OUTS];
-    void *plan = NULL;
-    double seconds = -1;
-
-    memcpy(out, w.out, sizeof out);
-    w.out = out;
-    if (ti_row_refuses(ctx, row, c, &w, in)) return -1;
-    if (row->prepare) {
-        if (!(plan = ti_alloc(ctx, row->plan_bytes))) return -1;
-        if (row->prepare(&w, plan)) goto out;
-        w.plan = plan;
-    }
-    if (furnish(&r, c, row, &w, in, packed)) seconds = time_row(&r, row, &w, packed);
-    else ti_log(ctx, "info", "%s/%s is not timed: no memory for it", c->op->name, row->impl);
-out:
-    give_back(&r);
-    ti_free(ctx, plan);
-    return seconds;
 }
 
 /* ---- Choosing ---- */
@@ -317,17 +157,27 @@ static int candidates(tern_ctx *ctx, const ti_call *c, const ti_work *w, ti_view
     return kept;
 }
 
+static const ti_tuned *add(tern_ctx *ctx, uint64_t key, const char *op, const char *kernel,
+                           double seconds)
+{
+    ti_tuned made = {.key = key, .ns = 1e9 * seconds};
+
+    snprintf(made.op, sizeof made.op, "%s", op);
+    snprintf(made.kernel, sizeof made.kernel, "%s", kernel);
+    snprintf(made.where, sizeof made.where, "%s", ctx->tune->where);
+    return ti_tune_add(ctx, ctx->tune, &made);
+}
+
 static const ti_tuned *measure(tern_ctx *ctx, const ti_call *c, uint64_t key, ti_work *w,
                                ti_view *in)
 {
     const ti_row *row[CANDIDATES], *best = NULL, *cheapest = NULL;
     const int n = candidates(ctx, c, w, in, row);
     double least = 0, least_cost = 0, of_cheapest = 0;
-    ti_tuned made = {.key = key};
     int timed = 0;
 
     for (int i = 0; i < n && n > 1; i++) {
-        const double s = seconds_of(ctx, c, row[i], *w, in);
+        const double s = ti_tune_row(ctx, c, row[i], *w, in);
 
         if (ctx->error) return NULL;
         if (s < 0) continue;
@@ -339,11 +189,7 @@ static const ti_tuned *measure(tern_ctx *ctx, const ti_call *c, uint64_t key, ti
     }
     if (timed < 2) return NULL;
     if (least > GAIN * of_cheapest) best = cheapest, least = of_cheapest;
-    snprintf(made.op, sizeof made.op, "%s", c->op->name);
-    snprintf(made.kernel, sizeof made.kernel, "%s", best->impl);
-    snprintf(made.where, sizeof made.where, "%s", ctx->tune->where);
-    made.ns = 1e9 * least;
-    return ti_tune_add(ctx, ctx->tune, &made);
+    return add(ctx, key, c->op->name, best->impl, least);
 }
 
 const char *ti_tune_choose(tern_ctx *ctx, const ti_call *c, unsigned wanted, ti_work *w,
@@ -362,4 +208,37 @@ const char *ti_tune_choose(tern_ctx *ctx, const ti_call *c, unsigned wanted, ti_
         ctx->fault = before;
     }
     return found ? found->kernel : NULL;
+}
+
+/* ---- Plans of libraries ---- */
+
+static uint64_t plan_key(const ti_tuner *t, const char *library, const void *problem, size_t bytes)
+{
+    return mix(mix_place(t->ctx, library), problem, bytes);
+}
+
+static bool find_plan(const ti_tuner *t, const char *library, const void *problem, size_t bytes,
+                      char plan[TI_PLAN_TEXT], char where[TI_PLAN_WHERE])
+{
+    const ti_tune *file = t->ctx->tune;
+    const ti_tuned *found = ti_tune_find(file, plan_key(t, library, problem, bytes));
+
+    if (!found) return false;
+    snprintf(plan, TI_PLAN_TEXT, "%s", found->kernel);
+    snprintf(where, TI_PLAN_WHERE, "%s:%d", file->path, ti_tune_line(file, found));
+    return true;
+}
+
+static void keep_plan(const ti_tuner *t, const char *library, const void *problem, size_t bytes,
+                      const char *op, const char *plan, double seconds)
+{
+    (void)add(t->ctx, plan_key(t, library, problem, bytes), op, plan, seconds);
+}
+
+ti_tuner *ti_tune_tuner(tern_ctx *ctx)
+{
+    if (!is_on(ctx)) return NULL;
+    ctx->tune->tuner =
+        (ti_tuner){.ctx = ctx, .find = find_plan, .time = ti_tune_plans, .keep = keep_plan};
+    return &ctx->tune->tuner;
 }

@@ -4,10 +4,11 @@
  *   tern choices 1
  *   <call> <operation> <kernel> <nanoseconds> <device> <hash>
  *
- * One line a choice, fields apart by tabs; lines are only added. `call` is a hash of all that the
- * choice depends on, `hash` one of everything up to here, so that a file that was cut, changed or
- * put together from others is found out, and a prefix of it has a name. It is written aside and put
- * in place. What another process has added meanwhile is taken over.
+ * One line a choice, fields apart by tabs; lines are only added. In place of a kernel it may be a
+ * library's plan for a problem of its own. `call` is a hash of all that the choice depends on,
+ * `hash` one of everything up to here, so that a file that was cut, changed or put together from
+ * others is found out, and a prefix of it has a name. It is written aside and put in place. What
+ * another process has added meanwhile is taken over.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,7 +19,7 @@
 
 #include "core/tune.h"
 
-enum { LINE = 400, MOST = 100000, FIELDS = 6 };
+enum { LINE = 800, MOST = 100000, FIELDS = 6 };
 
 static const char head[] = "tern choices 1";
 static const uint64_t start = 14695981039346656037u;
@@ -137,6 +138,8 @@ const ti_tuned *ti_tune_find(const ti_tune *t, uint64_t key)
         if (t->all[i].key == key) return &t->all[i];
     return NULL;
 }
+
+int ti_tune_line(const ti_tune *t, const ti_tuned *choice) { return (int)(choice - t->all) + 2; }
 
 /* ---- Writing ---- */
 

@@ -135,6 +135,13 @@ TERN_API int tern_math_named(const char *name);
 /* Whether convolutions may take Winograd's algorithms (default), whose bound is wider. */
 TERN_API TERN_CHECKED tern_status tern_winograd_set(tern_ctx *ctx, bool on);
 TERN_API bool tern_winograd(const tern_ctx *ctx);
+/*
+ * Equal calls give equal bits, run after run (default), or kernels are admitted too whose results
+ * differ between equal runs. Only vendor libraries have such kernels: tern_deterministic stays true
+ * on a device without them. Each plan that makes use of it is told to the log.
+ */
+TERN_API TERN_CHECKED tern_status tern_deterministic_set(tern_ctx *ctx, bool on);
+TERN_API bool tern_deterministic(const tern_ctx *ctx);
 
 /* Threads that compute, 1 to 256. Default TERN_THREADS, else the cores this process may use. No
  * result depends on the number. */

@@ -3,11 +3,14 @@
  *
  * Without it a context chooses by its kernels' stated costs, so the choice is the same everywhere.
  * With it each call that several kernels take is timed when it is first met: three runs to get
- * warm, five that count, their median. The file keeps what was found: a call that is in it is not
- * timed again. A choice is for one operation with its options, shapes, types and layouts, one math
- * mode, one number of threads, one device with its libraries and one version of Tern; what differs
- * is another call. All that may be chosen is repeatable and inside the operation's bound, but two
- * kernels need not give the same bits: who wants those of an earlier run takes its file along.
+ * warm, five that count, their median. So are the best ten or so of the plans that cuDNN and
+ * cuBLASLt have for a product or a convolution, and the fastest one that agrees with our own kernel
+ * is taken. The file keeps what was found: what is in it is not timed again. A choice is for one
+ * operation with its options, shapes, types and layouts, one math mode, one number of threads, one
+ * device with its libraries and one version of Tern; what differs is another call. All that may be
+ * chosen is repeatable (unless tern_deterministic_set admits others) and inside the operation's
+ * bound, but two kernels need not give the same bits: who wants those of an earlier run takes its
+ * file along.
  */
 #ifndef TERN_TUNE_H
 #define TERN_TUNE_H

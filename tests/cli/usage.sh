@@ -45,6 +45,13 @@ rm -rf runs
 status 2 "$tern" eval
 status 2 "$tern" predict x
 status 2 "$tern" bench lenet5
+status 2 "$tern" bench ops --model lenet5
+has err "tern bench model lenet5 times its steps, and each layer in them"
+status 0 "$tern" info --nondeterministic # the CPU's kernels all repeat
+has err "changes nothing on cpu"
+has out "equal calls give equal ones"
+status 0 "$tern" help train
+has out "plans of cuDNN and cuBLASLt"
 status 2 "$tern" op
 status 2 "$tern" op relu x.npy
 has err "-o DIR"

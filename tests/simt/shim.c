@@ -3,9 +3,11 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <threads.h>
+#include <time.h>
 
 static cudaError_t (*launch_host)(cudaStream_t, cudaHostFn_t, void *);
-int shim_how;
+int shim_how, shim_version_more;
 static long count;
 
 int simt_vendor(cudaError_t (*launch)(cudaStream_t, cudaHostFn_t, void *))
@@ -15,6 +17,8 @@ int simt_vendor(cudaError_t (*launch)(cudaStream_t, cudaHostFn_t, void *))
 }
 
 void shim_behave(int how) { shim_how = how; }
+void shim_newer(int by) { shim_version_more = by; }
+int shim_plans(void) { return shim_how == SHIM_SEVERAL ? SHIM_PLANS : 1; }
 long shim_calls(void) { return count; }
 
 void *shim_new(size_t bytes)
@@ -45,8 +49,26 @@ static void put(bool wide, void *to, size_t i, double x)
     else ((float *)to)[i] = (float)x;
 }
 
-void shim_store(bool wide, void *to, const double *y, size_t n)
+/* What the plans of SHIM_SEVERAL do. */
+static const struct {
+    int how;
+    long microseconds;
+} several[SHIM_PLANS] = {[SHIM_PLAN_SLOW] = {SHIM_RIGHT, 6000},
+                         [SHIM_PLAN_WRONG] = {SHIM_WRONG, 0},
+                         [SHIM_PLAN_RIGHT] = {SHIM_RIGHT, 2000},
+                         [SHIM_PLAN_VARYING] = {SHIM_RESTLESS, 300}};
+
+static int act(int plan, bool first)
 {
+    if (shim_how != SHIM_SEVERAL) return shim_how;
+    if (first && several[plan].microseconds)
+        thrd_sleep(&(struct timespec){.tv_nsec = 1000 * several[plan].microseconds}, NULL);
+    return several[plan].how;
+}
+
+void shim_store(int plan, bool first, bool wide, void *to, const double *y, size_t n)
+{
+    const int how = act(plan, first);
     double most = 1;
 
     for (size_t i = 0; i < n; i++)
@@ -54,12 +76,12 @@ void shim_store(bool wide, void *to, const double *y, size_t n)
     for (size_t i = 0; i < n; i++) {
         double x = y[i];
 
-        if (shim_how == SHIM_WRONG && i == n / 2) x += most / 1000;
-        if (shim_how == SHIM_NO_NAN && isnan(x)) x = 0;
-        if (shim_how == SHIM_PARTLY && i == n - 1) continue;
+        if (how == SHIM_WRONG && i == n / 2) x += most / 1000;
+        if (how == SHIM_NO_NAN && isnan(x)) x = 0;
+        if (how == SHIM_PARTLY && i == n - 1) continue;
         put(wide, to, i, x);
     }
-    if (shim_how == SHIM_RESTLESS && count % 2 && n)
+    if (how == SHIM_RESTLESS && count % 2 && n)
         put(wide, to, 0, wide ? nextafter(y[0], 2 * most) : (double)nextafterf((float)y[0], 1e30f));
-    if (shim_how == SHIM_BEYOND) put(wide, to, n, 0);
+    if (how == SHIM_BEYOND) put(wide, to, n, 0);
 }

@@ -22,11 +22,24 @@ enum {
     SHIM_HELPLESS,       /* has no algorithm */
     SHIM_COMPILES,       /* has one that is compiled at run time */
     SHIM_NO_COMPILER,    /* the same, and cannot compile */
-    SHIM_FAILING         /* the call itself fails */
+    SHIM_FAILING,        /* the call itself fails */
+    SHIM_SEVERAL         /* has several plans, below */
+};
+
+/* Of SHIM_SEVERAL, in the order in which the heuristics name them. The last one says that its
+ * results vary; it is the fastest that is right. */
+enum {
+    SHIM_PLAN_SLOW,
+    SHIM_PLAN_WRONG, /* takes no time */
+    SHIM_PLAN_RIGHT,
+    SHIM_PLAN_VARYING,
+    SHIM_PLANS
 };
 
 /* From the next call on. */
 SHIM_API void shim_behave(int how);
+/* How much newer the library says it is. */
+SHIM_API void shim_newer(int by);
 /* Calls that computed something, so far. */
 SHIM_API long shim_calls(void);
 

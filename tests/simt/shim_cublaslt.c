@@ -30,7 +30,7 @@ _Static_assert(sizeof(preference) <= sizeof(cublasLtMatmulPreferenceOpaque_t), "
 
 enum { ALGORITHM = 7, WORKSPACE = 4096 };
 
-SHIM_API size_t cublasLtGetVersion(void) { return CUBLAS_VERSION; }
+SHIM_API size_t cublasLtGetVersion(void) { return CUBLAS_VERSION + (size_t)shim_version_more; }
 SHIM_API const char *cublasLtGetStatusString(cublasStatus_t s)
 {
     return s == CUBLAS_STATUS_NOT_SUPPORTED      ? "the shim does not support this"
@@ -145,6 +145,7 @@ typedef struct {
     const char *A, *B;
     char *D;
     bool wide;
+    int plan;
 } job;
 
 static bool reaches(const matrix *m)
@@ -182,7 +183,8 @@ static job job_of(cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a, cublasLtMatr
              NULL,
              NULL,
              NULL,
-             false};
+             false,
+             0};
 
     j.wide = j.d.type == CUDA_R_64F;
     return j;
@@ -200,15 +202,43 @@ SHIM_API cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
     *n = 0;
     if (!handle || wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;
     if (s) return s;
-    /* the caller must have said what it has: workspace, alignment, repeatable reductions */
+    /* the caller must have said what it has: workspace, alignment */
     if (want->workspace < WORKSPACE || want->aligned[0] != 16 || want->aligned[3] != 16 ||
-        (want->schemes & CUBLASLT_REDUCTION_SCHEME_INPLACE) || shim_how == SHIM_HELPLESS)
+        shim_how == SHIM_HELPLESS)
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    memset(found, 0, sizeof *found);
-    found->algo.data[0] = ALGORITHM;
-    found->workspaceSize = WORKSPACE;
-    found->state = CUBLAS_STATUS_SUCCESS;
-    *n = 1;
+    for (int i = 0; i < shim_plans() && i < wanted; i++) {
+        /* in-place reductions are added in any order */
+        if (i == SHIM_PLAN_VARYING && !(want->schemes & CUBLASLT_REDUCTION_SCHEME_INPLACE)) break;
+        memset(&found[i], 0, sizeof found[i]);
+        found[i].algo.data[0] = ALGORITHM + (uint64_t)i;
+        found[i].workspaceSize = WORKSPACE;
+        found[i].state = CUBLAS_STATUS_SUCCESS;
+        *n = i + 1;
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* Which plan an algorithm is; -1: none of ours. */
+static int plan_of(const cublasLtMatmulAlgo_t *algo)
+{
+    const uint64_t i = algo->data[0] - ALGORITHM;
+
+    return i < (uint64_t)shim_plans() ? (int)i : -1;
+}
+
+SHIM_API cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t d,
+                                                cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                                cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t y,
+                                                const cublasLtMatmulAlgo_t *algo,
+                                                cublasLtMatmulHeuristicResult_t *result)
+{
+    const job j = job_of(d, a, b, y);
+    const cublasStatus_t s = check(&j, (const matrix *)(void *)c);
+
+    if (s) return s;
+    if (!handle || plan_of(algo) < 0) return CUBLAS_STATUS_NOT_SUPPORTED;
+    memset(result, 0, sizeof *result);
+    result->workspaceSize = WORKSPACE;
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -239,8 +269,8 @@ static void compute(void *data)
                 if (j->o.epilogue & CUBLASLT_EPILOGUE_RELU) sum = shim_relu(sum);
                 y[m] = sum;
             }
-            shim_store(j->wide, j->D + (b * j->d.step + (int64_t)n * j->d.ld) * (j->wide ? 8 : 4),
-                       y, rows);
+            shim_store(j->plan, b == 0 && n == 0, j->wide,
+                       j->D + (b * j->d.step + (int64_t)n * j->d.ld) * (j->wide ? 8 : 4), y, rows);
         }
     free(y);
 }
@@ -260,8 +290,9 @@ SHIM_API cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDe
     j->B = B;
     j->D = D;
     cublasStatus_t s = check(j, (const matrix *)(void *)c);
-    if (!s && (!handle || !algo || algo->data[0] != ALGORITHM || !workspace || bytes < WORKSPACE ||
-               C != D || (uintptr_t)A % 16 || (uintptr_t)B % 16 || (uintptr_t)D % 16))
+    if (!s &&
+        (!handle || !algo || (j->plan = plan_of(algo)) < 0 || !workspace || bytes < WORKSPACE ||
+         C != D || (uintptr_t)A % 16 || (uintptr_t)B % 16 || (uintptr_t)D % 16))
         s = CUBLAS_STATUS_INVALID_VALUE;
     if (!s && (j->wide ? *(const double *)alpha != 1 || *(const double *)beta != 0
                        : *(const float *)alpha != 1 || *(const float *)beta != 0))

@@ -1,6 +1,6 @@
 /*
  * shim_cudnn.c - the part of cuDNN's backend interface that Tern uses: descriptors with attributes,
- * one engine with one knob, plans, and their execution for graphs of a convolution, a bias and
+ * engines with one knob, plans, and their execution for graphs of a convolution, a bias and
  * ReLU. What an operation needs is asked for when its descriptor is finalised.
  */
 #include "shim_cudnn.h"
@@ -23,7 +23,7 @@ typedef struct descriptor {
     bool done;
     int n;
     attribute all[ATTRIBUTES];
-    int64_t number; /* of an engine, or a knob's value */
+    int64_t number; /* of an engine, also in what is made of it, or a knob's value */
     const struct descriptor *graph;
 } descriptor;
 
@@ -35,7 +35,7 @@ cudnnStatus_t shim_refuse(cudnnStatus_t s, const char *why)
     return s;
 }
 
-SHIM_API size_t cudnnGetVersion(void) { return CUDNN_VERSION; }
+SHIM_API size_t cudnnGetVersion(void) { return CUDNN_VERSION + (size_t)shim_version_more; }
 SHIM_API const char *cudnnGetErrorString(cudnnStatus_t s)
 {
     return s == CUDNN_STATUS_EXECUTION_FAILED ? "the shim was told to fail"
@@ -203,9 +203,9 @@ SHIM_API cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t to)
         const int64_t *n = numbers(d, CUDNN_ATTR_ENGINE_GLOBAL_INDEX);
 
         d->graph = part(d, CUDNN_ATTR_ENGINE_OPERATION_GRAPH);
-        if (!n || *n != ENGINE || !d->graph)
+        if (!n || *n < ENGINE || *n >= ENGINE + shim_plans() || !d->graph)
             return shim_refuse(CUDNN_STATUS_NOT_SUPPORTED, "there is no such engine");
-        d->number = ENGINE;
+        d->number = *n;
     }
     if (d->type == CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR)
         d->number = *numbers(d, CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE);
@@ -216,6 +216,7 @@ SHIM_API cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t to)
         if (!engine || !knob || knob->number != 3)
             return shim_refuse(CUDNN_STATUS_NOT_SUPPORTED, "a knob of another value");
         d->graph = engine->graph;
+        d->number = engine->number;
     }
     if (d->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) {
         const descriptor *config = part(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
@@ -226,6 +227,7 @@ SHIM_API cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t to)
             return shim_refuse(CUDNN_STATUS_NOT_SUPPORTED_RUNTIME_PREREQUISITE_MISSING,
                                "nothing is compiled here");
         d->graph = config->graph;
+        d->number = config->number;
     }
     d->done = true;
     return CUDNN_STATUS_SUCCESS;
@@ -239,18 +241,20 @@ static cudnnStatus_t give(int64_t room, int64_t *n, void *to, const void *value,
     return CUDNN_STATUS_SUCCESS;
 }
 
-/* An attribute that is a descriptor is written into one that the caller made. */
+/* Attributes that are descriptors, numbered from `number`, are written into some that the caller
+ * made. */
 static cudnnStatus_t fill(int64_t room, int64_t *n, void *to, const descriptor *graph,
-                          int64_t number)
+                          int64_t number, int64_t count)
 {
-    descriptor *d;
+    if (room < count) return shim_refuse(CUDNN_STATUS_BAD_PARAM, "no room for a descriptor");
+    for (int64_t i = 0; i < count; i++) {
+        descriptor *d = ((descriptor **)to)[i];
 
-    if (room < 1) return shim_refuse(CUDNN_STATUS_BAD_PARAM, "no room for a descriptor");
-    memcpy(&d, to, sizeof d);
-    d->done = true;
-    d->graph = graph;
-    d->number = number;
-    *n = 1;
+        d->done = true;
+        d->graph = graph;
+        d->number = number + i;
+    }
+    *n = count;
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -262,6 +266,7 @@ SHIM_API cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const f
     const descriptor *d = from;
     const int64_t workspace = WORKSPACE;
     const cudnnBackendKnobType_t knob = (cudnnBackendKnobType_t)KNOB;
+    const cudnnBackendNumericalNote_t varies = CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
     const cudnnBackendBehaviorNote_t note = CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
 
     (void)type;
@@ -270,10 +275,13 @@ SHIM_API cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const f
     switch (name) {
     case CUDNN_ATTR_ENGINEHEUR_RESULTS:
         if (shim_how == SHIM_HELPLESS) return CUDNN_STATUS_SUCCESS; /* no error, and no result */
-        return fill(room, n, to, part(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH), 0);
-    case CUDNN_ATTR_ENGINECFG_ENGINE: return fill(room, n, to, d->graph, ENGINE);
-    case CUDNN_ATTR_ENGINECFG_KNOB_CHOICES: return fill(room, n, to, NULL, 3);
-    case CUDNN_ATTR_ENGINE_NUMERICAL_NOTE: return CUDNN_STATUS_SUCCESS;
+        return fill(room, n, to, part(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH), ENGINE,
+                    shim_plans());
+    case CUDNN_ATTR_ENGINECFG_ENGINE: return fill(room, n, to, d->graph, d->number, 1);
+    case CUDNN_ATTR_ENGINECFG_KNOB_CHOICES: return fill(room, n, to, NULL, 3, 1);
+    case CUDNN_ATTR_ENGINE_NUMERICAL_NOTE:
+        if (d->number != ENGINE + SHIM_PLAN_VARYING) return CUDNN_STATUS_SUCCESS;
+        return give(room, n, to, &varies, sizeof varies);
     case CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE:
         if (shim_how != SHIM_COMPILES && shim_how != SHIM_NO_COMPILER) return CUDNN_STATUS_SUCCESS;
         return give(room, n, to, &note, sizeof note);
@@ -292,6 +300,7 @@ typedef struct {
     int64_t x[4], w[4], y[4], xs[4], ws[4], ys[4], pad[2], step[2], tap[2];
     float *X, *W, *Y, *bias;
     bool relu;
+    int plan;
 } job;
 
 /* Calls each (x, w, y) that meet. */
@@ -343,7 +352,7 @@ static void compute(void *data)
         if (j->bias) to[i] += j->bias[i % (size_t)j->y[1]];
         if (j->relu) to[i] = shim_relu(to[i]);
     }
-    shim_store(false, forward ? j->Y : back ? j->X : j->W, to, n);
+    shim_store(j->plan, true, false, forward ? j->Y : back ? j->X : j->W, to, n);
     free(to);
 }
 
@@ -385,6 +394,7 @@ SHIM_API cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDes
     if (!find(addresses, CUDNN_ATTR_VARIANT_PACK_WORKSPACE))
         return shim_refuse(CUDNN_STATUS_BAD_PARAM, "no workspace");
     j->kind = op[0]->type;
+    j->plan = (int)(p->number - ENGINE);
     geometry(o.x, j->x, j->xs);
     geometry(o.w, j->w, j->ws);
     geometry(o.y, j->y, j->ys);

@@ -232,7 +232,7 @@ static void give(const job *j, float *to, int from, int steps, int what)
     double *all = to ? malloc((n + 1) * sizeof *all) : NULL;
 
     for (size_t i = 0; all && i < n; i++) all[i] = at(j, from, 0, 0)[i * KEPT + (size_t)what];
-    if (all) shim_store(false, to, all, n);
+    if (all) shim_store(0, false, false, to, all, n);
     free(all);
 }
 
@@ -332,9 +332,9 @@ static void run_back(void *data)
     for (size_t t = T; t-- > 0;)
         for (size_t n = 0; n < N; n++)
             states_back(j, (int)t, (int)n, dh + n * H, dc + n * H, dx + (t * N + n) * D);
-    shim_store(false, j->dx, dx, T * N * D);
-    if (j->dhx) shim_store(false, j->dhx, dh, N * H);
-    if (j->dcx) shim_store(false, j->dcx, dc, N * H);
+    shim_store(0, false, false, j->dx, dx, T * N * D);
+    if (j->dhx) shim_store(0, false, false, j->dhx, dh, N * H);
+    if (j->dcx) shim_store(0, false, false, j->dcx, dc, N * H);
     free(dh);
 }
 
@@ -370,7 +370,7 @@ static void run_weights(void *data)
     for (int id = 0; id < 2 * j->net.gates; id++)
         for (int t = 0; t < j->T; t++)
             for (int n = 0; n < j->N; n++) add_weights(j, to, id, t, n);
-    shim_store(false, j->d_weights, to, all);
+    shim_store(0, false, false, j->d_weights, to, all);
     free(to);
 }
 
