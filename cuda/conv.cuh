@@ -1,8 +1,7 @@
 /*
- * conv.cuh - the five operations of convolution around a way to compute y, dx and dw (conv2d.cu,
- * depthwise.cu, conv2d_tensor.cu): geometry, what conv2d_act_d does besides, rows. And the two of
- * fully connected layers, which are convolutions of images of one place (linear.cu,
- * linear_tensor.cu).
+ * conv.cuh - the five operations of convolution around a way to compute y, dx and dw
+ * (conv_tiled.cuh, depthwise.cu, conv_tensor.cuh): geometry, what conv2d_act_d does besides, rows.
+ * And the two of fully connected layers, which are convolutions of images of one place.
  *
  * A way is a struct of static functions, each with its elements of scratch and its chain of sums:
  *   y(w, d, y, x, f, bias, act, room), dx(w, d, dx, g, f, room), dw(w, d, dw, x, g, room)

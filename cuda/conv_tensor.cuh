@@ -6,7 +6,7 @@
  *
  * Operands are rounded to nearest even, as round_to does, and packed: images as [N,H,W,G,C/G],
  * filters as [k, (r,s,c)] or, for dx, [c, (r,s,k)], the last axis padded with zeros to 16 bytes.
- * Then they are what conv2d.cu multiplies, with the padded channels for channels:
+ * Then they are what conv_tiled.cuh multiplies, with the padded channels for channels:
  *   y:  rows (n,p,q), columns k, depth (r,s,c)      a: patches of x      b: w
  *   dx: rows (n,h,w), columns c, depth (r,s,k)      a: patches of g      b: w, turned
  *   dw: rows k, columns (r,s,c), depth (n,p,q)      a: g                 b: patches of x
@@ -57,7 +57,7 @@ static inline ti_packing ti_turned(const ti_geometry &d)
     return ti_packing_of(3, dim, stride, k, c * rs);
 }
 
-/* As in conv2d.cu, e being what is packed: depths and columns of dw are padded. */
+/* As in conv_tiled.cuh, e being what is packed: depths and columns of dw are padded. */
 template <class F> static ti_product ti_y_product(const ti_geometry &d)
 {
     const ti_geometry e = ti_packed<F>(d);
@@ -110,9 +110,7 @@ template <class F, class Layer> struct ti_tensor_way {
                          const A1 &a_of_one, const B1 &b_of_one, const ti_product &p,
                          const ti_result<float> &to, float *pieces)
     {
-        const bool one = d.R * d.S * d.stride[0] * d.stride[1] == 1 && d.pad[0] + d.pad[1] == 0;
-
-        if (one) ti_tensor<F, turned>(w, a_of_one, b_of_one, p, to, pieces);
+        if (ti_one_place(d)) ti_tensor<F, turned>(w, a_of_one, b_of_one, p, to, pieces);
         else if constexpr (Layer::WINDOWS) ti_tensor<F, turned>(w, a, b, p, to, pieces);
     }
 

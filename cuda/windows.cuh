@@ -1,12 +1,18 @@
 /*
- * windows.cuh - what a convolution's products are made of (conv2d.cu, conv2d_tensor.cu): images as
- * operands, and the offsets of groups, which are a batch.
+ * windows.cuh - what a convolution's products are made of (conv_tiled.cuh, conv_tensor.cuh): images
+ * as operands, and the offsets of groups, which are a batch.
  */
 #ifndef TI_CUDA_WINDOWS_CUH
 #define TI_CUDA_WINDOWS_CUH
 
 #include "conv.cuh"
 #include "gemm.cuh"
+
+/* Whether each window is one place: then images are matrices. */
+static inline bool ti_one_place(const ti_geometry &d)
+{
+    return d.R * d.S * d.stride[0] * d.stride[1] == 1 && d.pad[0] + d.pad[1] == 0;
+}
 
 /* x as windows over it meet it. */
 template <class T> static ti_patches<T> ti_windows(const ti_geometry &d, const T *x, bool by_tap)
