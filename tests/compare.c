@@ -430,7 +430,8 @@ Test(compare, wrong_arguments)
  * left behind, and the same comparison works afterwards. */
 static long failing_allocations(bool on_side)
 {
-    tern_ctx *ref = tc_open("ref"), *cpu = tc_open("cpu"), *hurt = on_side ? cpu : ref;
+    tern_ctx *ref = tc_open("ref"), *side = tc_open(tc_device());
+    tern_ctx *hurt = on_side ? side : ref;
     job j = small_net(ref, true);
     tern_tensor *in[3];
     long n = 0;
@@ -440,21 +441,21 @@ static long failing_allocations(bool on_side)
     feed(ref, in, 0, 2);
     for (; !done; n += n < 60 ? 1 : 7) {
         ti_fail_allocation(hurt, n, n & 1);
-        tern_compare *c = tern_compare_open(ref, train_step, &j, in, 1, &cpu, false);
+        tern_compare *c = tern_compare_open(ref, train_step, &j, in, 1, &side, false);
         const tern_status status = c ? tern_compare_step(ref, c, in, NULL, NULL) : tern_error(ref);
         ti_fail_allocation(hurt, -1, false);
         cr_expect(status == TERN_OK || status == TERN_E_MEMORY, "allocation %ld: %s", n,
                   tern_error_text(ref));
-        cr_expect(tern_error(cpu) == TERN_OK);
+        cr_expect(tern_error(side) == TERN_OK);
         done = status == TERN_OK;
         tern_error_clear(ref);
         tern_compare_close(ref, c);
     }
-    tern_compare *c = tern_compare_open(ref, train_step, &j, in, 1, &cpu, false);
+    tern_compare *c = tern_compare_open(ref, train_step, &j, in, 1, &side, false);
     cr_expect(tern_compare_step(ref, c, in, NULL, NULL) == TERN_OK, "%s", tern_error_text(ref));
     tern_compare_close(ref, c);
     tern_frame_end(ref);
-    tc_close(cpu);
+    tc_close(side);
     tc_close(ref);
     return n;
 }

@@ -167,7 +167,7 @@ Test(derived, follows_a_training_program)
 
 Test(derived, every_allocation_may_fail)
 {
-    subject s = open_subject("cpu", true);
+    subject s = open_subject(tc_device(), true);
     tern_tensor *in[] = {s.x, NULL}, *out = NULL;
     tern_status status = TERN_E_MEMORY;
 

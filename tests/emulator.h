@@ -18,6 +18,7 @@ typedef struct {
     const char *(*last_error)(void);
     void (*errors_clear)(void), (*seed)(unsigned), (*fail_creation)(long), (*fail_kernel)(long);
     void (*on_report)(void (*report)(const char *text, void *data), void *data);
+    void (*skip_kernels)(int on);
     void (*limit_memory)(size_t bytes), (*mark)(void *p, size_t bytes, int live, void *stream);
     long (*creations)(void);
     size_t (*live_bytes)(void);
@@ -43,6 +44,7 @@ static inline tc_emulator tc_emulator_of(tern_ctx *ctx)
     *(void **)&e.seed = tc_symbol(ctx, "simt_seed");
     *(void **)&e.fail_creation = tc_symbol(ctx, "simt_fail_creation");
     *(void **)&e.fail_kernel = tc_symbol(ctx, "simt_fail_kernel");
+    *(void **)&e.skip_kernels = tc_symbol(ctx, "simt_skip_kernels");
     *(void **)&e.on_report = tc_symbol(ctx, "simt_on_report");
     *(void **)&e.limit_memory = tc_symbol(ctx, "simt_limit_memory");
     *(void **)&e.mark = tc_symbol(ctx, "simt_mark");

@@ -252,7 +252,7 @@ static tern_status plan_small(tern_ctx *ctx, job *j, size_t limit, size_t *peak,
 
 Test(limit, every_allocation_may_fail)
 {
-    tern_ctx *ctx = tc_open("cpu");
+    tern_ctx *ctx = tc_open(tc_device());
     job j = small_net(ctx, true);
     size_t peak = 0, least = 0;
     int again = 0;

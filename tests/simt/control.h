@@ -37,6 +37,9 @@ SIMT_API void simt_fail_creation(long nth);
 SIMT_API long simt_creations(void);
 /* The nth kernel that starts from now on dies of a device fault; 0: none. */
 SIMT_API void simt_fail_kernel(long nth);
+/* 1: kernels launched from now on are looked at and queued as ever, but do nothing; 0: they run.
+ * For loops over what the host does, in which results do not matter. */
+SIMT_API void simt_skip_kernels(int on);
 /* Device memory in bytes; 0: the 8 GiB of the start. */
 SIMT_API void simt_limit_memory(size_t bytes);
 /* Every call returns this cudaError_t, as without a driver (35); 0: the device is there. */

@@ -15,6 +15,7 @@ namespace simt
 std::recursive_mutex big_lock;
 cudaError_t sticky, absent;
 int live_objects;
+bool skipping;
 
 static thread_local cudaError_t last;
 static long fail_creation, n_creations, fail_kernel;
@@ -324,6 +325,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, const void *fu
 void simt_fail_creation(long nth) { fail_creation = nth; }
 long simt_creations(void) { return n_creations; }
 void simt_fail_kernel(long nth) { fail_kernel = nth; }
+void simt_skip_kernels(int on) { skipping = on != 0; }
 void simt_no_driver(int error) { absent = (cudaError_t)error; }
 int simt_live_objects(void) { return live_objects; }
 

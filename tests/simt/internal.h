@@ -150,6 +150,7 @@ cudaError_t fail(cudaError_t e); /* notes e for cudaGetLastError, and returns it
 cudaError_t entry();             /* what each call asks first: driver, earlier faults */
 bool creation_fails();           /* counts a creation; the fault injection */
 bool kernel_fails();             /* counts a kernel; the fault injection */
+extern bool skipping;            /* kernels launched now do nothing */
 cudaError_t unsafe_in_capture(); /* an allocation or wait: spoils a capture that forbids it */
 cudaError_t enqueue(cudaStream_t stream, Work w);
 cudaError_t drain_stream(cudaStream_t stream);

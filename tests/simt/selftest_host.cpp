@@ -213,6 +213,14 @@ static void kinds_of_errors()
     is(cudaGetLastError(), cudaSuccess, "cleared");
     is(cudaDeviceSynchronize(), cudaSuccess, "not sticky");
 
+    simt_skip_kernels(1);
+    sample_axpy(a.d, a.d, 1.0f, 64, 0, nullptr);
+    bug_run(40, a.d, 64, 1, 2048, 0, nullptr);
+    is(cudaGetLastError(), cudaErrorInvalidConfiguration, "2048 threads of a kernel left out");
+    simt_skip_kernels(0);
+    is(cudaDeviceSynchronize(), cudaSuccess, "a kernel left out");
+    expect(a.get() == std::vector<float>(64, 1.0f), "it writes nothing");
+
     simt_fail_kernel(2);
     sample_axpy(a.d, a.d, 1.0f, 64, 0, nullptr);
     is(cudaDeviceSynchronize(), cudaSuccess, "the first kernel lives");
