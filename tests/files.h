@@ -48,14 +48,15 @@ static inline void tc_put(const char *path, const void *bytes, size_t n)
     cr_assert(f && fwrite(bytes, 1, n, f) == n && fclose(f) == 0, "%s", path);
 }
 
-/* Bytes of a file, to be freed. */
+/* Bytes of a file and a 0 behind them, to be freed. */
 static inline char *tc_get(const char *path, size_t *n)
 {
     FILE *f = fopen(path, "rb");
-    char *bytes = malloc(1 << 20);
+    char *bytes = malloc((1 << 20) + 1);
 
     cr_assert(f && bytes, "%s", path);
     *n = fread(bytes, 1, 1 << 20, f);
+    bytes[*n] = 0;
     fclose(f);
     return bytes;
 }

@@ -2,35 +2,19 @@
  * tune.c - kernels by the clock: the injected fastest one is taken and found again, the file's
  * choices are those of its writer, and every file that is not what was written is refused.
  */
-#include <criterion/criterion.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include "check.h"
 #include "core/tune.h"
+#include "files.h"
 #include "tern/tern.h"
 
-static char path[200];
+static const char *path;
 
 static void begin(void)
 {
-    char folder[] = "/tmp/tern_tune_XXXXXX";
-
-    cr_assert(mkdtemp(folder) != NULL);
-    snprintf(path, sizeof path, "%s/choices", folder);
+    tc_folder_begin();
+    path = tc_file("choices");
 }
 
-static void end(void)
-{
-    char command[300];
-
-    snprintf(command, sizeof command, "rm -rf %.*s", (int)(strrchr(path, '/') - path), path);
-    cr_assert(system(command) == 0);
-}
-
-TestSuite(tune, .init = begin, .fini = end);
+TestSuite(tune, .init = begin, .fini = tc_folder_end);
 
 /* What the clock shall say: `fast` takes a microsecond, all others a millisecond. */
 typedef struct {
@@ -92,28 +76,12 @@ static int kernels(const char *device, char names[8][32])
     return n;
 }
 
-static size_t read_file(char text[4000])
-{
-    FILE *f = fopen(path, "rb");
-    const size_t n = f ? fread(text, 1, 3999, f) : 0;
-
-    if (f) fclose(f);
-    text[n] = 0;
-    return n;
-}
-
-static void write_file(const char *text, size_t n)
-{
-    FILE *f = fopen(path, "wb");
-
-    cr_assert(f && fwrite(text, 1, n, f) == n && fclose(f) == 0);
-}
-
 /* Whichever kernel the clock prefers is taken, written down, and taken again without a clock. */
 static void prefer(const char *device)
 {
-    char names[8][32], text[4000];
+    char names[8][32];
     const int n = kernels(device, names);
+    size_t bytes;
     int taken = 0;
 
     for (int i = 0; i < n; i++) {
@@ -131,9 +99,10 @@ static void prefer(const char *device)
         taken++;
         cr_expect(c.n >= 10 && c.n % 5 == 0, "%d samples", c.n);
         cr_expect(look.n_choices >= 1 && look.n_timed == look.n_choices);
-        cr_assert(read_file(text) > 0);
+        char *text = tc_get(path, &bytes);
         cr_expect(strncmp(text, "tern choices 1\n", 15) == 0, "%s", text);
         cr_expect(strstr(text, "\tlinear_act\t") && strstr(text, names[i]), "%s", text);
+        free(text);
         (void)multiply(ctx, 48);
         cr_assert(tern_tune_look(ctx, &look));
         const int before = look.n_choices;
@@ -207,7 +176,7 @@ static void refused(const char *text, size_t n, tern_status status, const char *
     tern_ctx *ctx = tc_open("cpu");
     tern_tuning look;
 
-    write_file(text, n);
+    tc_put(path, text, n);
     cr_expect(tern_tune(ctx, path) == status, "%s", text);
     cr_expect(strstr(tern_error_text(ctx), why), "wanted \"%s\", got \"%s\"", why,
               tern_error_text(ctx));
@@ -221,13 +190,14 @@ Test(tune, a_file_that_is_not_what_was_written_is_refused)
 {
     clock_of c = {.fast = "nothing"};
     tern_ctx *ctx = open_tuned("cpu", &c);
-    char good[4000], bad[4000];
+    char bad[4000];
+    size_t n;
 
     (void)multiply(ctx, 32);
     (void)multiply(ctx, 33);
     tc_close(ctx);
-    const size_t n = read_file(good);
-    cr_assert(n > 100);
+    char *good = tc_get(path, &n);
+    cr_assert(n > 100 && n < sizeof bad);
     refused("", 0, TERN_E_FORMAT, "empty");
     refused("tern choices 2\n", 15, TERN_E_FORMAT, ":1: this line is not");
     refused("\x7f"
@@ -246,7 +216,8 @@ Test(tune, a_file_that_is_not_what_was_written_is_refused)
     snprintf(bad, sizeof bad, "tern choices 1\n%s%.*s", second, (int)(second - good - 15),
              good + 15);
     refused(bad, strlen(bad), TERN_E_FORMAT, ":2: this line is not what was written");
-    write_file(good, n);
+    tc_put(path, good, n);
+    free(good);
     ctx = open_tuned("cpu", &c);
     tc_close(ctx);
 }
@@ -257,16 +228,18 @@ Test(tune, two_writers)
     clock_of c = {.fast = "nothing"};
     tern_ctx *a = open_tuned("cpu", &c), *b = open_tuned("cpu", &c);
     tern_tuning look;
-    char text[4000];
+    size_t n;
 
     (void)multiply(a, 32);
     (void)multiply(b, 33);
     cr_assert(tern_tune_look(b, &look));
     cr_expect(look.n_choices > look.n_timed);
     (void)multiply(a, 34);
-    write_file("tern choices 1\n", 15);
+    tc_put(path, "tern choices 1\n", 15);
     (void)multiply(a, 35);
-    cr_expect(read_file(text) == 15, "%s", text);
+    char *text = tc_get(path, &n);
+    cr_expect(n == 15, "%s", text);
+    free(text);
     tc_close(a);
     tc_close(b);
 }

@@ -2,42 +2,17 @@
  * vendor_plans.c - the file in which the engines of cuDNN's plans are kept, against a stand-in for
  * the library (tests/simt): found again, cut, hostile, without a place.
  */
+#include "files.h"
 #include "vendor.h"
 
-static char folder[200], plans[300];
+static const char *plans;
 
 /* A folder of its own for the plans of this test. */
 static void own_cache(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/tern_vendor_XXXXXX");
-    cr_assert(mkdtemp(folder) != NULL);
-    snprintf(plans, sizeof plans, "%s/tern/plans", folder);
-    setenv("XDG_CACHE_HOME", folder, 1);
-}
-
-static void drop_cache(void)
-{
-    char command[400];
-
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    cr_assert(system(command) == 0);
-}
-
-static size_t read_plans(char text[2000])
-{
-    FILE *f = fopen(plans, "rb");
-    const size_t n = f ? fread(text, 1, 1999, f) : 0;
-
-    if (f) fclose(f);
-    text[n] = 0;
-    return n;
-}
-
-static void write_plans(const char *text, size_t n)
-{
-    FILE *f = fopen(plans, "wb");
-
-    cr_assert(f && fwrite(text, 1, n, f) == n && fclose(f) == 0);
+    tc_folder_begin();
+    plans = tc_file("tern/plans");
+    setenv("XDG_CACHE_HOME", tc_folder, 1);
 }
 
 /* One convolution in a context of its own; it must be right. */
@@ -59,14 +34,14 @@ static void convolve(memory *log)
 Test(vendor, a_plan_is_found_again_in_its_file)
 {
     static memory log;
-    char first[2000], second[2000];
+    size_t n;
     shim s;
 
     if (!shim_open(&s, TC_SHIM_CUDNN)) return;
     own_cache();
     convolve(&log);
     cr_expect(!strstr(log.text, "by /"), "%s", log.text);
-    cr_assert(read_plans(first) > 0, "no %s", plans);
+    char *first = tc_get(plans, &n);
     cr_expect(strncmp(first, "tern plans 1\nconv\t", 18) == 0, "%s", first);
     cr_expect(strstr(first, "\tf32\trepeatable\tf32\t") && strstr(first, "\t11\t2=3\t"), "%s",
               first);
@@ -74,9 +49,11 @@ Test(vendor, a_plan_is_found_again_in_its_file)
     cr_expect(strstr(log.text, "conv2d: cudnn engine 11, by ") && strstr(log.text, "plans:2"), "%s",
               log.text);
     cr_expect(strstr(log.text, "conv2d/cudnn takes"), "%s", log.text);
-    read_plans(second);
+    char *second = tc_get(plans, &n);
     cr_expect(strcmp(first, second) == 0, "%s\n%s", first, second);
-    drop_cache();
+    free(first);
+    free(second);
+    tc_folder_end();
 }
 
 /* Every such file is named with its line, computes nothing, and is followed by a whole one. */
@@ -97,38 +74,42 @@ Test(vendor, a_hostile_file_of_plans_is_not_used)
         {"\t2=3\t", "\t2=4\t", "plans:2: this plan is not used"},
         {"\t11\t", "\t12\t", "plans:2: this plan is not used"}};
     static memory log;
-    char good[2000], bad[2100], now[2000];
+    char bad[2100];
+    size_t whole;
     shim s;
 
     if (!shim_open(&s, TC_SHIM_CUDNN)) return;
     own_cache();
     convolve(&log);
-    cr_assert(read_plans(good) > 0);
+    char *good = tc_get(plans, &whole);
+    cr_assert(whole > 20 && whole < 2000);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         const char *at = strstr(good, all[i].find);
 
         cr_assert(at != NULL);
         const int n = snprintf(bad, sizeof bad, "%.*s%s%s", (int)(at - good), good, all[i].put,
                                at + strlen(all[i].find));
-        write_plans(bad, (size_t)n);
+        tc_put(plans, bad, (size_t)n);
         convolve(&log);
         cr_expect(strstr(log.text, all[i].why), "wanted \"%s\" in:\n%s", all[i].why, log.text);
         cr_expect(strstr(log.text, "conv2d/cudnn takes"), "%s", log.text);
-        read_plans(now);
+        char *now = tc_get(plans, &whole);
         cr_expect(strcmp(now, good) == 0, "case %zu left:\n%s", i, now);
+        free(now);
     }
-    for (size_t n = 0; n + 1 < strlen(good); n += 7) { /* cut anywhere */
-        write_plans(good, n);
+    for (size_t n = 0; n + 1 < whole; n += 7) { /* cut anywhere */
+        tc_put(plans, good, n);
         convolve(&log);
         cr_expect(strstr(log.text, "not used: this line") || n == 13, "cut at %zu:\n%s", n,
                   log.text);
     }
-    memcpy(bad, good, strlen(good));
+    memcpy(bad, good, whole);
     bad[20] = 0;
-    write_plans(bad, strlen(good));
+    tc_put(plans, bad, whole);
     convolve(&log);
     cr_expect(strstr(log.text, "plans:2: not used: this line holds a zero byte"), "%s", log.text);
-    drop_cache();
+    free(good);
+    tc_folder_end();
 }
 
 /* A folder that cannot be made, or is switched off, costs nothing but the file. */
