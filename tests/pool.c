@@ -145,6 +145,30 @@ Test(pool, neighbours_become_one)
     ti_pool_free(pool, three);
 }
 
+Test(pool, the_smallest_wait_for_their_size)
+{
+    ti_block *b[8], *again;
+
+    for (int i = 0; i < 8; i++) b[i] = ti_pool_alloc(pool, 100, 0, "t");
+    const size_t reserved = stats().reserved;
+    char *const last = b[3]->data;
+    for (int i = 0; i < 8; i++) ti_pool_free(pool, b[i ^ 4]);
+    again = ti_pool_alloc(pool, 128, 0, "t");
+    cr_assert(again->data == last, "what was freed last is not what is given first");
+    ti_block *other = ti_pool_alloc(pool, 7 * 128, 0, "t");
+    cr_assert(stats().n_device_alloc == 1 && stats().live == 8 * 128);
+    ti_pool_free(pool, again);
+    ti_pool_free(pool, other);
+    cr_assert(stats().live == 0 && stats().largest_free == reserved);
+    tern_holder h[2];
+    again = ti_pool_alloc(pool, 1, 0, "mine");
+    ti_pool_free(pool, ti_pool_alloc(pool, 1, 0, "gone"));
+    cr_assert(ti_pool_holders(pool, h, 2) == 1 && strcmp(h[0].name, "mine") == 0);
+    ti_pool_free(pool, again);
+    ti_pool_trim(pool);
+    cr_assert(device_bytes == 0);
+}
+
 Test(pool, a_stream_reuses_only_its_own)
 {
     ti_block *a = ti_pool_alloc(pool, 2 << 20, 1, "a");

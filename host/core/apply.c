@@ -70,9 +70,8 @@ void ti_raise(const ti_work *w, int64_t at, int64_t value, int64_t limit)
 
 tern_status ti_check_fault(tern_ctx *ctx)
 {
+    if (!ctx->fault.raised) return ctx->error;
     const ti_fault f = ctx->fault;
-
-    if (!f.raised) return ctx->error;
     ctx->fault = (ti_fault){0};
     return ti_fail(ctx, TERN_E_VALUE, "%s: index %lld is not in 0 to %lld", f.op,
                    (long long)f.value, (long long)f.limit - 1);
@@ -288,8 +287,9 @@ static bool is_for(const ti_choice *how, const ti_call *c, unsigned wanted)
     const int64_t *word = how->words;
 
     if (*word++ != (int64_t)(intptr_t)c->op || *word++ != settings_word(c, wanted) ||
-        *word++ != (int64_t)c->scratch_below || memcmp(word, c->opts, c->op->opts_size) != 0)
+        *word++ != (int64_t)c->scratch_below)
         return false;
+    if (c->op->opts_size && memcmp(word, c->opts, c->op->opts_size) != 0) return false;
     word += (c->op->opts_size + 7) / 8;
     for (int i = 0; i < c->n_in; i++) {
         const ti_meta *m = c->in[i] ? &c->in[i]->m : NULL;
@@ -414,7 +414,8 @@ ti_choice *ti_choose(tern_ctx *ctx, ti_call *c, unsigned wanted)
 static void view_to(ti_view *v, const tern_tensor *t)
 {
     v->m.offset = t->m.offset;
-    v->data = t->store->data + t->m.offset * (int64_t)tern_type_size(t->m.type);
+    v->data = t->store->data;
+    if (t->m.offset) v->data += t->m.offset * (int64_t)tern_type_size(t->m.type);
 }
 
 /* The views of a choice differ from call to call only in where the data lies. */
@@ -549,7 +550,7 @@ tern_status ti_apply(tern_ctx *ctx, const ti_op *op, const void *opts, int n_in,
                            op->n_in >= 0 && op->in[i] ? op->in[i] : "an input");
     for (int i = 0; i < n_in; i++)
         if (in[i] && in[i]->store->ctx != ctx) return ti_own(ctx, op->name, in[i]);
-    ti_opts_fill(op, filled, opts);
+    if (op->opts_size) ti_opts_fill(op, filled, opts);
 
     if (op->view) {
         call_view(ctx, &c, out);

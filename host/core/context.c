@@ -105,8 +105,8 @@ bool ti_may_allocate(tern_ctx *ctx)
     return n > ctx->fail_at && !ctx->fail_all;
 }
 
-#ifndef TI_KEPT_BLOCKS
-#define TI_KEPT_BLOCKS 64 /* of each size; builds for sanitizers have 0 */
+#ifndef TI_KEPT_BYTES
+#define TI_KEPT_BYTES 32768 /* of each size; builds for sanitizers have 0 */
 #endif
 
 /*
@@ -114,7 +114,7 @@ bool ti_may_allocate(tern_ctx *ctx)
  * than such an operation's arithmetic. So small blocks are kept by size when they are freed, each
  * behind a head that says which size it is.
  */
-enum { KEPT_STEP = 64, KEPT_MOST = TI_KEPT_BLOCKS };
+enum { KEPT_STEP = 64, KEPT_MOST = TI_KEPT_BYTES };
 
 typedef union head {
     struct {
@@ -124,7 +124,15 @@ typedef union head {
     max_align_t aligned;
 } head;
 
-void *ti_alloc(tern_ctx *ctx, size_t bytes)
+/* In whole steps, of which compilers make a few wide stores: a call takes longer than the work. */
+static void clear(head *h, size_t steps)
+{
+    char *at = (char *)(h + 1);
+
+    for (size_t i = 0; i < steps; i++, at += KEPT_STEP) memset(at, 0, KEPT_STEP);
+}
+
+static inline void *take(tern_ctx *ctx, size_t bytes, bool zeroed)
 {
     const bool small = KEPT_MOST > 0 && bytes <= (TI_KEPT_SIZES - 1) * KEPT_STEP;
     const size_t steps = small ? (bytes + KEPT_STEP - 1) / KEPT_STEP : 0;
@@ -134,7 +142,7 @@ void *ti_alloc(tern_ctx *ctx, size_t bytes)
         if (small && (h = ctx->kept[steps]) != NULL) {
             ctx->kept[steps] = h->is.next;
             ctx->n_kept[steps]--;
-            memset(h + 1, 0, bytes);
+            if (zeroed) clear(h, steps);
         } else if ((h = calloc(1, sizeof *h + (small ? steps * KEPT_STEP : bytes))) != NULL)
             h->is.size = small ? (int)steps : 0;
     }
@@ -146,6 +154,9 @@ void *ti_alloc(tern_ctx *ctx, size_t bytes)
     return h + 1;
 }
 
+void *ti_alloc(tern_ctx *ctx, size_t bytes) { return take(ctx, bytes, true); }
+void *ti_alloc_as_is(tern_ctx *ctx, size_t bytes) { return take(ctx, bytes, false); }
+
 void ti_free(tern_ctx *ctx, void *p)
 {
     head *h = p;
@@ -153,7 +164,7 @@ void ti_free(tern_ctx *ctx, void *p)
     if (!p) return;
     ctx->n_live--;
     const int size = (--h)->is.size;
-    if (size == 0 || ctx->n_kept[size] >= KEPT_MOST) {
+    if (size == 0 || (ctx->n_kept[size] + 1) * size * KEPT_STEP > KEPT_MOST) {
         free(h);
         return;
     }
@@ -171,9 +182,8 @@ static void free_kept(tern_ctx *ctx)
         }
 }
 
-void *ti_grow(tern_ctx *ctx, void *list, int n, int *cap, size_t each)
+void *ti_grow_full(tern_ctx *ctx, void *list, int n, int *cap, size_t each)
 {
-    if (n < *cap) return list;
     const int more = *cap ? 2 * *cap : 16;
     void *bigger = ti_alloc(ctx, (size_t)more * each);
 

@@ -23,8 +23,14 @@ bool ti_logs(const tern_ctx *ctx, const char *topic);
 
 /* Host memory, zeroed; NULL and TERN_E_MEMORY when there is none. 0 bytes give a pointer, too. */
 void *ti_alloc(tern_ctx *ctx, size_t bytes);
+/* The same, not zeroed: for what is written whole at once. */
+void *ti_alloc_as_is(tern_ctx *ctx, size_t bytes);
 /* Room for entry n of a list of `cap`: the list, perhaps moved, or NULL (the old one stays). */
-void *ti_grow(tern_ctx *ctx, void *list, int n, int *cap, size_t each);
+void *ti_grow_full(tern_ctx *ctx, void *list, int n, int *cap, size_t each); /* one without room */
+static inline void *ti_grow(tern_ctx *ctx, void *list, int n, int *cap, size_t each)
+{
+    return n < *cap ? list : ti_grow_full(ctx, list, n, cap, each);
+}
 void ti_free(tern_ctx *ctx, void *p); /* NULL is legal */
 char *ti_strdup(tern_ctx *ctx, const char *text);
 

@@ -11,7 +11,7 @@
 #include "tern/grad.h"
 #include "tern/ops.h"
 
-enum { TI_FRAMES = 256, TI_CHOICES = 1024, TI_RECENT = 16, TI_KEPT_SIZES = 9 };
+enum { TI_FRAMES = 256, TI_CHOICES = 1024, TI_RECENT = 16, TI_KEPT_SIZES = 65 };
 
 /* A tape node. It is owned by its outputs, so the tape of what nobody can reach is gone. */
 struct ti_node {

@@ -54,11 +54,15 @@ static int64_t count_of(const tern_shape *s)
 
 int64_t tern_count(tern_shape s) { return count_of(&s); }
 
-bool tern_same_shape(tern_shape a, tern_shape b)
+bool ti_same_shape(const tern_shape *a, const tern_shape *b)
 {
-    return a.rank == b.rank && a.rank >= 0 && a.rank <= TERN_RANK &&
-           memcmp(a.dim, b.dim, (size_t)a.rank * sizeof a.dim[0]) == 0;
+    if (a->rank != b->rank || a->rank < 0 || a->rank > TERN_RANK) return false;
+    for (int i = 0; i < a->rank; i++)
+        if (a->dim[i] != b->dim[i]) return false;
+    return true;
 }
+
+bool tern_same_shape(tern_shape a, tern_shape b) { return ti_same_shape(&a, &b); }
 
 const char *tern_shape_text(char text[160], tern_shape s)
 {

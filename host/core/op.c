@@ -386,7 +386,7 @@ tern_tensor *ti_fold(tern_ctx *ctx, tern_tensor *g, tern_tensor *like)
 {
     int64_t axes = 0;
 
-    if (!g || !like || tern_same_shape(g->m.shape, like->m.shape)) return g;
+    if (!g || !like || ti_same_shape(&g->m.shape, &like->m.shape)) return g;
     for (int a = 0; a < g->m.shape.rank; a++) {
         const int b = a - (g->m.shape.rank - like->m.shape.rank);
         if (b < 0 || (like->m.shape.dim[b] == 1 && g->m.shape.dim[a] != 1)) axes |= 1ll << a;

@@ -5,9 +5,11 @@
  * neighbours are one chunk. Free chunks hang in lists by size class (64-byte units, sixteen classes
  * for each doubling), a bitmap finds the next class that has one. Small requests share segments
  * that grow with the pool, large ones get segments of their own size, so a small long-lived block
- * never pins a large segment. A chunk freed on a stream serves that stream only: its order makes
- * the reuse safe. Book-keeping lies in host memory, since the host may not be able to touch the
- * device's.
+ * never pins a large segment. The smallest ones come and go with every eager operation: freed, they
+ * wait for a request of their size, and are joined with their neighbours before the next request of
+ * another size, or when somebody looks. A chunk freed on a stream serves that stream only: its
+ * order makes the reuse safe. Book-keeping lies in host memory, since the host may not be able to
+ * touch the device's.
  *
  * A segment that would take the pool past its budget (peak use and 1/13) is paid for with
  * free segments first, so that steps of many sizes do not pile up segments of all of them. Where
@@ -32,6 +34,7 @@ enum {
     LEAST_SEGMENT = 64 << 10, /* of small requests: 1/32 of the pool, at least this … */
     MOST_SEGMENT = 8 << 20,   /* … and at most this */
     SLACK = 13,               /* the budget is 1/13 more than the peak use */
+    QUICK = 16,               /* units: freed chunks of at most this size wait for the next one */
     LOOK = 24,                /* free chunks looked at in a class for the best fit */
     SPARES = 64               /* records allocated at once */
 };
@@ -46,8 +49,10 @@ struct chunk {
     chunk *left, *right;   /* neighbours in the segment */
     chunk *before, *after; /* in the list of its class, while it is free */
     segment *home;
-    const char *who; /* NULL: free */
+    const char *who; /* NULL: free; `waiting`: freed, but not yet joined with its neighbours */
 };
+
+static const char waiting[] = "waiting";
 
 struct segment {
     segment *next, **link;
@@ -64,6 +69,7 @@ struct lane {
     bool large;
     uint64_t some[WORDS]; /* classes that have one */
     chunk *list[CLASSES];
+    chunk *quick[QUICK + 1]; /* those that wait, by size, by `after` */
 };
 
 typedef struct spares {
@@ -82,6 +88,7 @@ struct ti_pool {
     size_t top;   /* most use that the budget has seen */
     size_t given; /* bytes given back to keep to the budget since then */
     size_t kept;  /* what may stay reserved, whatever the budget */
+    long n_waiting;
 };
 
 /* The class of a size: exact below 16 units, then sixteen for each doubling. */
@@ -198,9 +205,49 @@ static void release(ti_pool *p, segment *s)
     free(s);
 }
 
+/* left takes in its right neighbour. */
+static chunk *merge(ti_pool *p, chunk *left)
+{
+    chunk *gone = left->right;
+
+    left->size += gone->size;
+    left->right = gone->right;
+    if (left->right) left->right->left = left;
+    give_record(p, gone);
+    return left;
+}
+
+/* A chunk that nobody has any more: one with its free neighbours, in the list of its class. */
+static void put_back(ti_pool *p, chunk *c)
+{
+    if (c->right && !c->right->who) {
+        list_out(c->right);
+        merge(p, c);
+    }
+    if (c->left && !c->left->who) {
+        list_out(c->left);
+        c = merge(p, c->left);
+    }
+    list_in(c);
+}
+
+/* Chunks that wait are put back. */
+static void settle(ti_pool *p)
+{
+    for (lane *l = p->lanes; l && p->n_waiting; l = l->next)
+        for (int i = 0; i <= QUICK; i++)
+            while (l->quick[i]) {
+                chunk *c = l->quick[i];
+                l->quick[i] = c->after;
+                p->n_waiting--;
+                put_back(p, c);
+            }
+}
+
 /* Gives free segments back until the device memory is at most `most`. */
 static void shrink(ti_pool *p, size_t most)
 {
+    settle(p);
     for (segment *s = p->segments, *next; s && p->stats.reserved > most; s = next) {
         next = s->next;
         if (is_free(s)) release(p, s);
@@ -317,12 +364,36 @@ static size_t large_from(const ti_pool *p)
     return part < LEAST_LARGE ? LEAST_LARGE : part > MOST_LARGE ? MOST_LARGE : part;
 }
 
+/* One that waits for just this request, or NULL. */
+static chunk *take_quick(ti_pool *p, lane *l, size_t size)
+{
+    chunk *c = size <= QUICK * UNIT ? l->quick[size / UNIT] : NULL;
+
+    if (!c) return NULL;
+    l->quick[size / UNIT] = c->after;
+    p->n_waiting--;
+    p->stats.n_hit++;
+    return c;
+}
+
+static void put_quick(ti_pool *p, chunk *c)
+{
+    chunk **list = &c->home->owner->quick[c->size / UNIT];
+
+    c->who = waiting;
+    c->after = *list;
+    *list = c;
+    p->n_waiting++;
+}
+
 static chunk *take(ti_pool *p, size_t size, int stream)
 {
     lane *l = lane_of(p, stream, size >= large_from(p));
     chunk *c;
 
     if (!l || (p->stats.cap && p->stats.live + size > p->stats.cap)) return NULL;
+    if ((c = take_quick(p, l, size)) != NULL) return c;
+    settle(p);
     c = find(l, size);
     if (c) p->stats.n_hit++;
     else if (!(c = from_device(p, l, size))) return NULL;
@@ -356,18 +427,6 @@ ti_block *ti_pool_alloc(ti_pool *p, size_t bytes, int stream, const char *who)
     return c ? &c->block : NULL;
 }
 
-/* left takes in its right neighbour. */
-static chunk *merge(ti_pool *p, chunk *left)
-{
-    chunk *gone = left->right;
-
-    left->size += gone->size;
-    left->right = gone->right;
-    if (left->right) left->right->left = left;
-    give_record(p, gone);
-    return left;
-}
-
 void ti_pool_free(ti_pool *p, ti_block *block)
 {
     chunk *c = (chunk *)(void *)block;
@@ -376,15 +435,8 @@ void ti_pool_free(ti_pool *p, ti_block *block)
     pthread_mutex_lock(&p->lock);
     p->stats.live -= c->size;
     mark(p, block, false);
-    if (c->right && !c->right->who) {
-        list_out(c->right);
-        merge(p, c);
-    }
-    if (c->left && !c->left->who) {
-        list_out(c->left);
-        c = merge(p, c->left);
-    }
-    list_in(c);
+    if (c->size <= QUICK * UNIT) put_quick(p, c);
+    else put_back(p, c);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -466,10 +518,11 @@ static size_t largest_free(const ti_pool *p)
     return most;
 }
 
-static void fill_stats(const ti_pool *p, tern_memory *stats)
+static void fill_stats(ti_pool *p, tern_memory *stats)
 {
     const size_t spare = p->stats.reserved - p->stats.live;
 
+    settle(p);
     *stats = p->stats;
     stats->largest_free = largest_free(p);
     stats->fragmentation = spare ? 1 - (double)stats->largest_free / (double)spare : 0;
@@ -509,6 +562,7 @@ int ti_pool_holders(ti_pool *p, tern_holder *h, int most)
 
     if (most < 1) return 0;
     pthread_mutex_lock(&p->lock);
+    settle(p);
     for (const segment *s = p->segments; s; s = s->next)
         for (const chunk *c = s->first; c; c = c->right)
             if (c->who) n = add_holder(h, n, most, c);

@@ -33,7 +33,7 @@ static void forget(ti_node *n) /* what it keeps alive */
         n->in[i] = NULL;
         tern_drop(t);
     }
-    for (int i = 0; i < TI_OUTS; i++) {
+    for (int i = 0; n->op && i < n->op->n_out; i++) {
         tern_tensor *t = n->saved[i];
         n->saved[i] = NULL;
         tern_drop(t);
@@ -67,7 +67,7 @@ void ti_record(tern_ctx *ctx, const ti_op *op, const void *opts, int n_in, tern_
     for (int i = 0; i < n_in; i++) tracked |= in[i] && in[i]->node;
     if (!tracked || !(n = ti_node_new(ctx, n_in, op->opts_size))) return;
     n->op = op;
-    memcpy(n->opts, opts, op->opts_size);
+    if (op->opts_size) memcpy(n->opts, opts, op->opts_size);
     for (int i = 0; i < n_in; i++) n->in[i] = tern_hold(in[i]);
     for (int i = 0; i < op->n_out; i++) {
         if (!out[i] || !(op->saves >> i & 1)) continue;

@@ -11,7 +11,7 @@
 
 ti_storage *ti_storage_wrap(tern_ctx *ctx, void *data, size_t bytes)
 {
-    ti_storage *s = ti_alloc(ctx, sizeof *s);
+    ti_storage *s = ti_alloc_as_is(ctx, sizeof *s);
 
     if (s) *s = (ti_storage){.refs = 1, .bytes = bytes, .data = data, .value = -1, .ctx = ctx};
     return s;
@@ -87,7 +87,7 @@ tern_tensor *ti_tensor(tern_ctx *ctx, const ti_meta *m, ti_storage *s, ti_node *
 
     if (!room) return NULL;
     ctx->owned = room;
-    t = ti_alloc(ctx, sizeof *t);
+    t = ti_alloc_as_is(ctx, sizeof *t);
     if (!t) return NULL;
     *t = (tern_tensor){.refs = 1, .i_out = i_out, .m = *m, .store = s, .node = node};
     s->refs++;

@@ -77,6 +77,7 @@ bool ti_is_packed(const ti_meta *m);
 bool ti_is_channels_last(const ti_meta *m);
 /* Some order of the axes is without gaps and overlaps: all elements in one run. */
 bool ti_is_dense(const ti_meta *m);
+bool ti_same_shape(const tern_shape *a, const tern_shape *b);
 bool ti_same_meta(const ti_meta *a, const ti_meta *b); /* offset included */
 size_t ti_bytes(const ti_meta *m);                     /* count · element size */
 
