@@ -48,6 +48,29 @@ TC_BOTH(norm, layer_norm_by_hand)
               0, 0, 0, 0);
 }
 
+/* Statistics of more values than one vector, among them one that is far off: the first, the last or
+ * one between. An infinity makes all of them NaN. */
+TC_BOTH(norm, layer_norm_with_a_value_far_off)
+{
+    enum { COUNT = 77 };
+    double x[COUNT], y[COUNT];
+
+    for (int far = 0; far < COUNT; far += 38) {
+        double mean = 0, var = 0;
+        for (int i = 0; i < COUNT; i++) mean += x[i] = i == far ? 3e5 : i % 7;
+        mean /= COUNT;
+        for (int i = 0; i < COUNT; i++) var += (x[i] - mean) * (x[i] - mean) / COUNT;
+        tern_tensor *in = tern_from_doubles(ctx, TERN_F32, x, N(1, COUNT));
+        cr_assert(!tern_to_doubles(ctx, y, tern_layer_norm(ctx, in, NULL, NULL, NULL)));
+        for (int i = 0; i < COUNT; i++)
+            cr_expect(fabs(y[i] - (x[i] - mean) / sqrt(var)) < 1e-5, "%d, %d: %g", far, i, y[i]);
+        x[far] = INFINITY;
+        in = tern_from_doubles(ctx, TERN_F32, x, N(1, COUNT));
+        cr_assert(!tern_to_doubles(ctx, y, tern_layer_norm(ctx, in, NULL, NULL, NULL)));
+        for (int i = 0; i < COUNT; i++) cr_expect(isnan(y[i]), "%d, %d: %g", far, i, y[i]);
+    }
+}
+
 TC_BOTH(norm, refuses)
 {
     tern_tensor *x = tern_fill(ctx, TERN_F32, N(1, 3, 1, 1), 1),

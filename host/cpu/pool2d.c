@@ -7,11 +7,11 @@
 #include <string.h>
 
 #include "cpu/fast.h"
-#include "cpu/simd/layers.h"
+#include "cpu/simd/pools.h"
 
 typedef struct {
     const ti_work *w;
-    const ti_layers *loops;
+    const ti_pools *loops;
     const tern_pool2d_opts *o;
     int64_t N, C, H, W, P, Q, stride[2];
     const float *x, *g; /* of the image side and of the window side; the other is written */
@@ -26,18 +26,20 @@ static pool pool_of(const ti_work *w, const ti_view *x, const ti_view *y)
     const tern_pool2d_opts *o = w->opts;
     pool p = {.w = w, .o = o, .N = X[0], .C = X[1], .H = X[2], .W = X[3], .P = Y[2], .Q = Y[3]};
 
-    p.loops = ti_layers_for(ti_cpu_simd(w->device)->name);
+    p.loops = ti_pools_for(ti_cpu_simd(w->device)->name);
     for (int a = 0; a < 2; a++) p.stride[a] = o->stride[a] ? o->stride[a] : o->size[a];
     return p;
 }
+
+static int64_t ceil_div(int64_t a, int64_t b) { return b == 1 ? a : (a + b - 1) / b; }
 
 /* The part of window i along an axis that lies inside: from its element `first` on. */
 static int64_t clip(const pool *p, int a, int64_t i, int64_t extent, int64_t *first, int64_t *at)
 {
     const int64_t start = i * p->stride[a] - p->o->pad[a], d = p->o->dilation[a];
-    const int64_t most = (extent - start + d - 1) / d, size = p->o->size[a];
+    const int64_t most = ceil_div(extent - start, d), size = p->o->size[a];
 
-    *first = start < 0 ? (-start + d - 1) / d : 0;
+    *first = start < 0 ? ceil_div(-start, d) : 0;
     *at = start + *first * d;
     return (most < size ? most : size) - *first;
 }
@@ -61,6 +63,31 @@ static double window_ns(const pool *p)
     return 8 + 0.1 * (double)(p->C * p->o->size[0] * p->o->size[1]);
 }
 
+/* Windows side by side: each element of dx is under one at most, and is written once. */
+static bool tiles(const pool *p)
+{
+    for (int a = 0; a < 2; a++)
+        if (p->o->pad[a] || p->o->dilation[a] != 1 || p->stride[a] != p->o->size[a]) return false;
+    return p->P * p->stride[0] <= p->H && p->Q * p->stride[1] <= p->W; /* none hangs over */
+}
+
+/* Where the windows of a row of results begin in x. */
+static int64_t tiles_at(const pool *p, int64_t row)
+{
+    return (row / p->P * p->H + row % p->P * p->o->size[0]) * p->W * p->C;
+}
+
+/* What is to the right of the windows and below them: an image of dx whose rows are written. */
+static void clear_rest(const pool *p, float *dx)
+{
+    const int64_t R = p->o->size[0], row = p->W * p->C;
+    const int64_t rest = (p->W - p->Q * p->o->size[1]) * p->C;
+
+    for (int64_t i = 0; i < p->P * R && rest; i++)
+        memset(dx + (i + 1) * row - rest, 0, (size_t)rest * sizeof(float));
+    memset(dx + p->P * R * row, 0, (size_t)((p->H - p->P * R) * row) * sizeof(float));
+}
+
 /* ---- Maxima ---- */
 
 static const char *max_rejects(const ti_work *w)
@@ -72,22 +99,13 @@ static const char *max_rejects(const ti_work *w)
     return (int64_t)o->size[0] * o->size[1] > 256 ? "windows of more than 256 elements" : NULL;
 }
 
-/* Windows side by side: each element of dx is under one at most, and is written once. */
-static bool tiles(const pool *p)
-{
-    for (int a = 0; a < 2; a++)
-        if (p->o->pad[a] || p->o->dilation[a] != 1 || p->stride[a] != p->o->size[a]) return false;
-    return p->P * p->stride[0] <= p->H && p->Q * p->stride[1] <= p->W; /* none hangs over */
-}
-
 /* One row of windows. */
 static void tiles_row(const pool *p, int64_t row)
 {
-    const int64_t R = p->o->size[0], S = p->o->size[1], line = p->W * p->C, y = row * p->Q * p->C;
-    const int64_t x = (row / p->P * p->H + row % p->P * R) * line;
+    const int64_t x = tiles_at(p, row), y = row * p->Q * p->C;
 
-    p->loops->max_tiles(p->C, p->Q, R, S, line, p->w->in[0].count - x, p->x + x, p->y + y,
-                        p->where ? p->where + y : NULL);
+    p->loops->max_tiles(p->C, p->Q, p->o->size[0], p->o->size[1], p->W * p->C,
+                        p->w->in[0].count - x, p->x + x, p->y + y, p->where ? p->where + y : NULL);
 }
 
 enum { SOME = 256 };
@@ -148,16 +166,13 @@ static const char *max_d_rejects(const ti_work *w)
 static void tiles_back(const pool *p, int64_t n)
 {
     const int64_t R = p->o->size[0], S = p->o->size[1], row = p->W * p->C;
-    const int64_t rest = (p->W - p->Q * S) * p->C, rows = p->H - p->P * R;
     float *dx = p->dx + n * p->H * row;
 
-    for (int64_t i = 0; i < p->P; i++)
-        for (int64_t r = 0; r < R; r++, dx += row) {
-            const int64_t y = (n * p->P + i) * p->Q * p->C;
-            p->loops->max_tiles_back(p->C, p->Q, S, r, p->g + y, p->where + y, dx);
-            memset(dx + row - rest, 0, (size_t)rest * sizeof(float));
-        }
-    memset(dx, 0, (size_t)(rows * row) * sizeof(float));
+    for (int64_t i = 0; i < p->P * R; i++) {
+        const int64_t y = (n * p->P + i / R) * p->Q * p->C;
+        p->loops->max_tiles_back(p->C, p->Q, S, i % R, p->g + y, p->where + y, dx + i * row);
+    }
+    clear_rest(p, dx);
 }
 
 static void windows_back(const pool *p, int64_t n)
@@ -215,12 +230,22 @@ static float share(const pool *p, int64_t i, int64_t j, const ti_window *o)
     return (float)(1 / n);
 }
 
+/* The same of each window where they lie side by side. */
+static float tile_share(const pool *p) { return 1 / (float)(p->o->size[0] * p->o->size[1]); }
+
 static void avg_rows(void *arg, int64_t from, int64_t to, int i_worker)
 {
     const pool *p = arg;
+    const bool side_by_side = tiles(p);
 
     (void)i_worker;
-    for (int64_t row = from; row < to; row++)
+    for (int64_t row = from; row < to && side_by_side; row++) {
+        const int64_t x = tiles_at(p, row);
+        p->loops->avg_tiles(p->C, p->Q, p->o->size[0], p->o->size[1], p->W * p->C,
+                            p->w->in[0].count - x, p->x + x, tile_share(p),
+                            p->y + row * p->Q * p->C);
+    }
+    for (int64_t row = from; row < to && !side_by_side; row++)
         for (int64_t j = 0; j < p->Q; j++) {
             ti_window o;
             const float *x =
@@ -239,21 +264,40 @@ static void avg_pool(const ti_work *w)
     ti_run_ranges(w->device, p.N * p.P, ti_items_of((double)p.Q * window_ns(&p)), avg_rows, &p);
 }
 
+static void avg_tiles_back(const pool *p, int64_t n)
+{
+    const int64_t R = p->o->size[0], row = p->W * p->C;
+    float *dx = p->dx + n * p->H * row;
+
+    for (int64_t i = 0; i < p->P; i++)
+        p->loops->avg_tiles_back(p->C, p->Q, R, p->o->size[1], row,
+                                 p->g + (n * p->P + i) * p->Q * p->C, tile_share(p),
+                                 dx + i * R * row);
+    clear_rest(p, dx);
+}
+
+static void avg_windows_back(const pool *p, int64_t n)
+{
+    const int64_t image = p->H * p->W * p->C;
+
+    memset(p->dx + n * image, 0, (size_t)image * sizeof(float));
+    for (int64_t i = 0; i < p->P; i++)
+        for (int64_t j = 0; j < p->Q; j++) {
+            ti_window o;
+            float *dx = p->dx + n * image + window_of(p, i, j, &o);
+            p->loops->avg_window_back(p->C, &o, p->g + ((n * p->P + i) * p->Q + j) * p->C,
+                                      share(p, i, j, &o), dx);
+        }
+}
+
 static void avg_images_back(void *arg, int64_t from, int64_t to, int i_worker)
 {
     const pool *p = arg;
-    const int64_t image = p->H * p->W * p->C;
 
     (void)i_worker;
     for (int64_t n = from; n < to; n++) {
-        memset(p->dx + n * image, 0, (size_t)image * sizeof(float));
-        for (int64_t i = 0; i < p->P; i++)
-            for (int64_t j = 0; j < p->Q; j++) {
-                ti_window o;
-                float *dx = p->dx + n * image + window_of(p, i, j, &o);
-                p->loops->avg_window_back(p->C, &o, p->g + ((n * p->P + i) * p->Q + j) * p->C,
-                                          share(p, i, j, &o), dx);
-            }
+        if (tiles(p)) avg_tiles_back(p, n);
+        else avg_windows_back(p, n);
     }
 }
 

@@ -3,7 +3,7 @@
  */
 #include "cpu/simd/norms.h"
 
-#include "cpu/simd/simd.h"
+#include "cpu/simd/eights.h"
 
 typedef int32_t vi __attribute__((vector_size(sizeof(vf))));
 
@@ -23,20 +23,6 @@ INLINE void put(float *p, int64_t n, vf x)
  */
 enum { RUN = 64, WIDE = N_REGS == 32 ? 8 : 2 };
 
-typedef float f8 __attribute__((vector_size(32)));
-typedef double d8 __attribute__((vector_size(64)));
-
-/* Macros: functions must not return vectors wider than the registers. */
-#define GET(type, x, from)                                                                         \
-    type x;                                                                                        \
-    memcpy(&x, from, sizeof x)
-/* a b + c, rounded once where the processor can. A difference x - p as x 1 - p, too: additions and
- * conversions share a pipe, multiplications have the other. */
-#ifdef __AVX512F__
-#define MUL_ADD(a, b, c) ((d8)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
-#else
-#define MUL_ADD(a, b, c) ((a) * (b) + (c))
-#endif
 #define ADD_TO(to, x)                                                                              \
     do {                                                                                           \
         GET(d8, old_, to);                                                                         \

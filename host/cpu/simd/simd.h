@@ -8,6 +8,9 @@
  * v_div_near is a / b within 1.5 units of the last place for b from 2^-100 on; for b over 2^100 it
  * may be a / 2^100.
  *
+ * v_beats (f32) is where a number follows one that it is larger than, or a NaN a number; v_pick
+ * takes a there, b elsewhere.
+ *
  * N_REGS bounds the register tiles: accumulators + vectors of B + one broadcast must fit.
  */
 #ifndef TI_SIMD_H

@@ -63,6 +63,13 @@ INLINE vf v_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 INLINE vf v_sqrt(vf a) { return _mm256_sqrt_ps(a); }
 INLINE vf v_div(vf a, vf b) { return _mm256_div_ps(a, b); }
 INLINE vf v_div_near(vf a, vf b) { return _mm256_div_ps(a, b); }
+typedef __m256 vwhere;
+INLINE vwhere v_beats(vf v, vf best)
+{
+    return _mm256_and_ps(_mm256_cmp_ps(v, best, _CMP_NLE_UQ),
+                         _mm256_cmp_ps(best, best, _CMP_ORD_Q));
+}
+INLINE vf v_pick(vwhere k, vf a, vf b) { return _mm256_blendv_ps(b, a, k); }
 INLINE float v_sum(vf a)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

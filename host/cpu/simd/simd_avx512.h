@@ -69,6 +69,14 @@ INLINE vf v_div_near(vf a, vf b)
 
     return _mm512_mul_ps(a, _mm512_fmadd_ps(r, _mm512_fnmadd_ps(most, r, one), r));
 }
+typedef __mmask16 vwhere;
+INLINE vwhere v_beats(vf v, vf best)
+{
+    const __mmask16 number = _mm512_cmp_ps_mask(best, best, _CMP_ORD_Q);
+
+    return _mm512_mask_cmp_ps_mask(number, v, best, _CMP_NLE_UQ);
+}
+INLINE vf v_pick(vwhere k, vf a, vf b) { return _mm512_mask_mov_ps(b, k, a); }
 INLINE vf v_load_m(const float *p, vmask m) { return _mm512_maskz_loadu_ps(m, p); }
 INLINE void v_store_m(float *p, vmask m, vf x) { _mm512_mask_storeu_ps(p, m, x); }
 

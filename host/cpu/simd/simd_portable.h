@@ -55,6 +55,11 @@ INLINE vf v_sqrt(vf a)
 }
 INLINE vf v_div(vf a, vf b) { return a / b; }
 INLINE vf v_div_near(vf a, vf b) { return a / b; }
+#ifndef TI_F64
+typedef int32_t vwhere __attribute__((vector_size(16)));
+INLINE vwhere v_beats(vf v, vf best) { return ~(vwhere)(v <= best) & (vwhere)(best == best); }
+INLINE vf v_pick(vwhere k, vf a, vf b) { return (vf)(((vwhere)a & k) | ((vwhere)b & ~k)); }
+#endif
 INLINE real v_sum(vf a)
 {
     for (int n = VL / 2; n > 0; n /= 2)

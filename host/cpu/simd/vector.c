@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "cpu/simd/eights.h"
 #include "cpu/simd/functions.h"
 
 /* x = 2^e (1 + f), f in sqrt(1/2)-1 … sqrt(2)-1; log(1 + f) = f - f^2/2 + f^3 q(f) (Moshier's
@@ -224,25 +225,18 @@ static void transpose(int64_t m, int64_t n, const float *x, int64_t x_step, floa
 
 /* ---- Sums: four accumulators of eight doubles, the same on every instruction set ---- */
 
-typedef float f8 __attribute__((vector_size(32)));
-typedef double d8 __attribute__((vector_size(64)));
-
-/* acc += eight floats, as a macro: functions must not return vectors wider than the registers. */
+/* acc += eight floats */
 #define ADD_EIGHT(acc, x)                                                                          \
     do {                                                                                           \
-        f8 v_;                                                                                     \
-        memcpy(&v_, x, sizeof v_);                                                                 \
+        GET(f8, v_, x);                                                                            \
         acc += __builtin_convertvector(v_, d8);                                                    \
     } while (0)
 
 INLINE double total(const d8 acc[4])
 {
-    double lane[8];
     const d8 s = (acc[0] + acc[1]) + (acc[2] + acc[3]);
 
-    memcpy(lane, &s, sizeof lane);
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
-           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+    return total_of(&s);
 }
 
 static double sum(int64_t n, const float *x)
