@@ -291,6 +291,54 @@ static void winograd_sums(const ti_simd *simd)
     tc_release(&o.x), tc_release(&o.w), tc_release(&o.y), tc_release(&o.bias);
 }
 
+/* Both are the same bits, or, where values are only near the end of the range, finite alike. */
+static bool alike(const tc_guarded *a, const tc_guarded *b, bool bits)
+{
+    const float *x = tc_data(*a), *y = tc_data(*b);
+
+    if (bits) return memcmp(x, y, a->bytes) == 0;
+    for (size_t i = 0; i < a->bytes / sizeof *x; i++)
+        if (isfinite(x[i]) != isfinite(y[i])) return false;
+    return true;
+}
+
+/* Values that are not finite, or that a transform makes so, have a part in as many outputs as in a
+ * plain sum: then the result is the direct one. Both strides, one block of tiles and many. */
+static void winograd_spoilt(const ti_simd *simd)
+{
+    static const float bad[] = {INFINITY, -INFINITY, NAN, 3e38F};
+    uint64_t s = 8;
+
+    for (int i = 0; i < 16; i++) {
+        const int64_t stride = 1 + i % 2, n = i / 2 % 2 ? 9 : 1;
+        ti_conv v = {n, 11 * stride, 13 * stride,      35,     50,     3, 3,
+                     0, 0,           {stride, stride}, {1, 1}, {1, 1}, 1};
+        fill_pq(&v);
+        operands o = {tc_random_floats(&s, x_len(&v)), tc_random_floats(&s, w_len(&v)),
+                      tc_random_floats(&s, y_len(&v)), tc_random_floats(&s, v.k)};
+        const tc_guarded *all[] = {&o.x, &o.w, &o.y};
+        for (int k = 0; k < 9; k++) { /* a pass, and which of its operands */
+            const ti_conv_pass pass = (ti_conv_pass)(k / 3);
+            if (k % 3 == (pass == TI_CONV_FWD ? 2 : pass == TI_CONV_DX ? 0 : 1)) continue;
+            const tc_guarded *to = pass == TI_CONV_FWD ? &o.y : pass == TI_CONV_DX ? &o.x : &o.w;
+            tc_guarded direct = tc_guard(to->bytes), wino = tc_guard(to->bytes);
+            float *at = tc_data(*all[k % 3]);
+            at += tc_below(&s, (int64_t)(all[k % 3]->bytes / sizeof *at));
+            const float good = *at;
+
+            *at = bad[i / 4];
+            run(simd, &v, pass, &o, direct, &(options){.bias = true, .relu = true}, 1);
+            run(simd, &v, pass, &o, wino, &(options){true, true, true}, 1 + i % 3);
+            cr_expect(alike(&direct, &wino, !isfinite(*at)),
+                      "%s pass %d, %g in operand %d, stride %ld, n %ld", simd->name, (int)pass,
+                      bad[i / 4], k % 3, (long)stride, (long)n);
+            *at = good;
+            tc_release(&direct), tc_release(&wino);
+        }
+        tc_release(&o.x), tc_release(&o.w), tc_release(&o.y), tc_release(&o.bias);
+    }
+}
+
 static const ti_simd *table(const char *name)
 {
     const ti_simd *simd = ti_simd_find(name);
@@ -308,8 +356,11 @@ Test(simd_conv, avx512_odd_shapes) { odd_shapes(table("avx512")); }
 Test(simd_conv, avx512_large_shapes) { large_shapes(table("avx512")); }
 Test(simd_conv, avx512_empty_shapes) { empty_shapes(table("avx512")); }
 Test(simd_conv, portable_winograd) { winograd(table("portable")); }
+Test(simd_conv, portable_winograd_spoilt) { winograd_spoilt(table("portable")); }
 Test(simd_conv, portable_winograd_sums) { winograd_sums(table("portable")); }
 Test(simd_conv, avx2_winograd) { winograd(table("avx2")); }
+Test(simd_conv, avx2_winograd_spoilt) { winograd_spoilt(table("avx2")); }
 Test(simd_conv, avx2_winograd_sums) { winograd_sums(table("avx2")); }
 Test(simd_conv, avx512_winograd) { winograd(table("avx512")); }
+Test(simd_conv, avx512_winograd_spoilt) { winograd_spoilt(table("avx512")); }
 Test(simd_conv, avx512_winograd_sums) { winograd_sums(table("avx512")); }

@@ -1,6 +1,10 @@
 /*
  * wino.c - which Winograd kernel a convolution takes, and whether it pays: by its shape alone.
+ *
+ * Where a value is not finite, or overflows in a transform, all is computed again the direct way:
+ * there it spoils no more than it has a part in.
  */
+#include "conv.h"
 #include "winograd.h"
 #include "winograd_s2.h"
 
@@ -47,25 +51,31 @@ bool TI_SIMD(wino_pays)(const ti_conv *v, ti_conv_pass pass)
 
 size_t TI_SIMD(wino_scratch)(const ti_conv *v, ti_conv_pass pass, int n_threads)
 {
-    return (strided(v) ? wino2_scratch : wino1_scratch)(v, pass, n_threads);
+    const size_t bytes = (strided(v) ? wino2_scratch : wino1_scratch)(v, pass, n_threads);
+    const size_t direct = TI_SIMD(conv_scratch)(v, pass, n_threads);
+
+    return bytes > direct ? bytes : direct;
 }
 
 void TI_SIMD(wino_fwd)(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
                        const ti_conv_epilogue *e, void *scratch)
 {
-    (strided(v) ? wino2_fwd : wino1_fwd)(t, v, x, w, y, e, scratch);
+    if (!(strided(v) ? wino2_fwd : wino1_fwd)(t, v, x, w, y, e, scratch))
+        TI_SIMD(conv_fwd)(t, v, x, w, y, e, scratch);
 }
 
 void TI_SIMD(wino_dx)(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
                       void *scratch)
 {
-    (strided(v) ? wino2_dx : wino1_dx)(t, v, dy, w, dx, scratch);
+    if (!(strided(v) ? wino2_dx : wino1_dx)(t, v, dy, w, dx, scratch))
+        TI_SIMD(conv_dx)(t, v, dy, w, dx, scratch);
 }
 
 void TI_SIMD(wino_dw)(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
                       void *scratch)
 {
-    (strided(v) ? wino2_dw : wino1_dw)(t, v, x, dy, dw, scratch);
+    if (!(strided(v) ? wino2_dw : wino1_dw)(t, v, x, dy, dw, scratch))
+        TI_SIMD(conv_dw)(t, v, x, dy, dw, scratch);
 }
 
 int64_t TI_SIMD(wino_chain)(const ti_conv *v, ti_conv_pass pass)

@@ -26,6 +26,7 @@
 #include "winograd.h"
 #include "winograd_ops.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 enum {
@@ -65,6 +66,7 @@ typedef struct {
     const float *x, *dy, *w;
     float *y;
     const ti_conv_epilogue *e;
+    atomic_bool *spoilt; /* set where outputs may be that have no part in it */
     float *zeros, *shared, *own, *sums;
     int64_t own_floats;
     int64_t v_step, m_step, u_step; /* between points */
@@ -272,6 +274,7 @@ static void run_block(void *arg, int64_t i, int i_worker)
     for (int64_t k = 0; k < o->out; k += q->chunk) {
         const int64_t n_k = min_of(q->chunk, o->out - k);
         multiply(o, n_t, n_k, v, o->shared + k * o->in, m);
+        if (products_spoilt(m, POINTS, o->m_step, n_t, n_k, k == 0)) *o->spoilt = true;
         transform_output(o, m, t0, n_t, k, n_k, sums);
     }
 }
@@ -297,6 +300,7 @@ static void run_columns(void *arg, int64_t i, int i_worker)
 
     filters(o, k0, n_k, u);
     multiply(o, o->n_t, n_k, o->shared, u, m);
+    if (products_spoilt(m, POINTS, o->m_step, o->n_t, n_k, k0 == 0)) *o->spoilt = true;
     transform_output(o, m, 0, o->n_t, k0, n_k, o->e && o->e->sums ? o->sums : NULL);
 }
 
@@ -328,29 +332,35 @@ static void run(ti_threads *t, job *o)
     }
 }
 
-void wino1_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
+bool wino1_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
                const ti_conv_epilogue *e, void *scratch)
 {
     job o = start(v, TI_CONV_FWD);
+    atomic_bool spoilt = false;
 
     o.x = x;
     o.w = w;
     o.y = y;
     o.e = e && (e->bias || e->relu || e->sums) ? e : NULL;
     lay_out(&o, t, scratch);
+    o.spoilt = &spoilt;
     run(t, &o);
+    return !spoilt;
 }
 
-void wino1_dx(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
+bool wino1_dx(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
               void *scratch)
 {
     job o = start(v, TI_CONV_DX);
+    atomic_bool spoilt = false;
 
     o.x = dy;
     o.w = w;
     o.y = dx;
     lay_out(&o, t, scratch);
+    o.spoilt = &spoilt;
     run(t, &o);
+    return !spoilt;
 }
 
 /* ---- dw -------------------------------------------------------------------------------------- */
@@ -373,8 +383,10 @@ static void finish_filters(void *arg, int64_t i, int i_worker)
     const float *du = o->shared + POINTS * (o->v_step + o->m_step);
 
     (void)i_worker;
-    inverse_filters(inverse_tile, o->v->k, o->v->c, du + i * VL * o->in, o->u_step, o->in, i * VL,
-                    VL, 0, o->in, o->y);
+    du += i * VL * o->in;
+    if (sums_spoilt(du, POINTS, o->u_step, o->in, i * VL, VL, 0, o->in)) *o->spoilt = true;
+    inverse_filters(inverse_tile, o->v->k, o->v->c, du, o->u_step, o->in, i * VL, VL, 0, o->in,
+                    o->y);
 }
 
 /* One chunk of dw from the only block. */
@@ -391,20 +403,23 @@ static void run_chunk(void *arg, int64_t i, int i_worker)
     for (int64_t p = 0; p < POINTS; p++)
         panel_tn(o->n_t, n_k, n_c, g + p * o->m_step, v + p * o->v_step, o->n_t, du + p * o->u_step,
                  q->chunk_c, false);
+    if (sums_spoilt(du, POINTS, o->u_step, q->chunk_c, k0, n_k, c0, n_c)) *o->spoilt = true;
     inverse_filters(inverse_tile, o->v->k, o->v->c, du, o->u_step, q->chunk_c, k0, n_k, c0, n_c,
                     o->y);
 }
 
-void wino1_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
+bool wino1_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
               void *scratch)
 {
     job o = start(v, TI_CONV_DW);
+    atomic_bool spoilt = false;
     const plan *q = &o.q;
 
     o.x = x;
     o.dy = dy;
     o.y = dw;
     lay_out(&o, t, scratch);
+    o.spoilt = &spoilt;
     for (o.t0 = 0; o.t0 < q->tiles; o.t0 += q->block) {
         o.n_t = min_of(q->block, q->tiles - o.t0);
         ti_threads *all = if_worth(t, &o, o.n_t);
@@ -415,6 +430,7 @@ void wino1_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, 
                            &o);
     }
     if (q->many) ti_threads_run(if_worth(t, &o, q->tiles), ceil_div(v->k, VL), finish_filters, &o);
+    return !spoilt;
 }
 
 /* ---- errors ---------------------------------------------------------------------------------- */

@@ -13,12 +13,14 @@
 #define wino1_chain TI_SIMD(wino1_chain)
 #define wino1_growth TI_SIMD(wino1_growth)
 
+/* False: a value is not finite, or leaves the range on its way, and outputs that it has no part in
+ * may be spoilt. */
 size_t wino1_scratch(const ti_conv *v, ti_conv_pass pass, int n_threads);
-void wino1_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
+bool wino1_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
                const ti_conv_epilogue *e, void *scratch);
-void wino1_dx(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
+bool wino1_dx(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
               void *scratch);
-void wino1_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
+bool wino1_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
               void *scratch);
 int64_t wino1_chain(const ti_conv *v, ti_conv_pass pass);
 double wino1_growth(ti_conv_pass pass);

@@ -12,6 +12,7 @@
 #include "winograd_s2.h"
 #include "winograd_s2_ops.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 enum {
@@ -37,6 +38,7 @@ typedef struct {
     const float *x, *dy, *w;
     float *y;
     const ti_conv_epilogue *e;
+    atomic_bool *spoilt; /* set where outputs may be that have no part in it */
     float *zeros, *shared, *own;
     int64_t n_zeros, n_shared, n_own; /* floats */
     int64_t v_step, m_step, u_step;   /* between slots, between matrices */
@@ -230,6 +232,7 @@ static void run_block(void *arg, int64_t i, int i_worker)
     for (int64_t k = 0; k < o->out; k += o->chunk) {
         const int64_t n_k = min_of(o->chunk, o->out - k);
         multiply(o, n_t, n_k, v, o->shared + k * o->in, m);
+        if (products_spoilt(m, N_SLOTS, o->m_step, n_t, n_k, k == 0)) *o->spoilt = true;
         transform_output(o, m, t0, n_t, k, n_k);
     }
 }
@@ -255,6 +258,7 @@ static void run_columns(void *arg, int64_t i, int i_worker)
 
     filters(o, k0, n_k, u);
     multiply(o, o->n_t, n_k, o->shared, u, m);
+    if (products_spoilt(m, N_SLOTS, o->m_step, o->n_t, n_k, k0 == 0)) *o->spoilt = true;
     transform_output(o, m, 0, o->n_t, k0, n_k);
 }
 
@@ -272,29 +276,35 @@ static void run(ti_threads *t, job *o)
     }
 }
 
-void wino2_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
+bool wino2_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
                const ti_conv_epilogue *e, void *scratch)
 {
     job o = start(v, TI_CONV_FWD);
+    atomic_bool spoilt = false;
 
     lay_out(&o, scratch);
+    o.spoilt = &spoilt;
     o.x = x;
     o.w = w;
     o.y = y;
     o.e = e;
     run(t, &o);
+    return !spoilt;
 }
 
-void wino2_dx(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
+bool wino2_dx(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
               void *scratch)
 {
     job o = start(v, TI_CONV_DX);
+    atomic_bool spoilt = false;
 
     lay_out(&o, scratch);
+    o.spoilt = &spoilt;
     o.x = dy;
     o.w = w;
     o.y = dx;
     run(t, &o);
+    return !spoilt;
 }
 
 /* ---- dw -------------------------------------------------------------------------------------- */
@@ -329,6 +339,7 @@ static void finish_filters(void *arg, int64_t i, int i_worker)
     const float *du = o->shared + N_SLOTS * (o->v_step + o->m_step) + i * VL * o->in;
 
     (void)i_worker;
+    if (sums_spoilt(du, N_UNIQUE, o->u_step, o->in, i * VL, VL, 0, o->in)) *o->spoilt = true;
     inverse_filters(inverse_tile, o->v->k, o->v->c, du, o->u_step, o->in, i * VL, VL, 0, o->in,
                     o->y);
 }
@@ -344,16 +355,19 @@ static void run_chunk(void *arg, int64_t i, int i_worker)
 
     for (int64_t u = 0; u < N_UNIQUE; u++)
         add_slots(o, u / UNIQUE, u % UNIQUE, k0, n_k, c0, n_c, du + u * o->u_step, false);
+    if (sums_spoilt(du, N_UNIQUE, o->u_step, o->chunk_c, k0, n_k, c0, n_c)) *o->spoilt = true;
     inverse_filters(inverse_tile, o->v->k, o->v->c, du, o->u_step, o->chunk_c, k0, n_k, c0, n_c,
                     o->y);
 }
 
-void wino2_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
+bool wino2_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
               void *scratch)
 {
     job o = start(v, TI_CONV_DW);
+    atomic_bool spoilt = false;
 
     lay_out(&o, scratch);
+    o.spoilt = &spoilt;
     o.x = x;
     o.dy = dy;
     o.y = dw;
@@ -367,6 +381,7 @@ void wino2_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, 
                            &o);
     }
     if (o.many) ti_threads_run(if_worth(t, &o, o.tiles), ceil_div(v->k, VL), finish_filters, &o);
+    return !spoilt;
 }
 
 /* ---- errors ---------------------------------------------------------------------------------- */

@@ -12,12 +12,13 @@
 #define wino2_chain TI_SIMD(wino2_chain)
 #define wino2_growth TI_SIMD(wino2_growth)
 
+/* False as in winograd.h. */
 size_t wino2_scratch(const ti_conv *v, ti_conv_pass pass, int n_threads);
-void wino2_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
+bool wino2_fwd(ti_threads *t, const ti_conv *v, const float *x, const float *w, float *y,
                const ti_conv_epilogue *e, void *scratch);
-void wino2_dx(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
+bool wino2_dx(ti_threads *t, const ti_conv *v, const float *dy, const float *w, float *dx,
               void *scratch);
-void wino2_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
+bool wino2_dw(ti_threads *t, const ti_conv *v, const float *x, const float *dy, float *dw,
               void *scratch);
 int64_t wino2_chain(const ti_conv *v, ti_conv_pass pass);
 double wino2_growth(ti_conv_pass pass);

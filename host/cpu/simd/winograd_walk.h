@@ -5,6 +5,8 @@
 #ifndef TI_WINOGRAD_WALK_H
 #define TI_WINOGRAD_WALK_H
 
+#include <math.h>
+
 #include "panel.h"
 
 INLINE vf times(float a, vf b) { return v_mul(v_set1(a), b); }
@@ -48,6 +50,56 @@ INLINE void tile_pointers(int64_t h, int64_t w, const float *x, int64_t c, int64
         for (int64_t j = 0; j < size; j++)
             e[j] = row && x0 + j >= 0 && x0 + j < w ? row + (x0 + j) * c : zeros;
     }
+}
+
+/* ---- what spoils others ---------------------------------------------------------------------- */
+
+/*
+ * A value that is not finite, or that a transform makes so, spoils outputs that it has no part in.
+ * In V it spoils all columns of its tile, in U all tiles of its column; so the first columns and
+ * the first tile of M tell. In the same way the first row and the first columns of dU tell.
+ * What comes near the end of the range counts, too: a transform on the way out, or the product in
+ * another column, may leave it. So values are added up times 2^40, and their sum has to be finite.
+ */
+
+/* n vectors, step floats apart. The sums are several, so that none waits for the one before. */
+INLINE void add_scaled(const float *at, int64_t n, int64_t step, vf sum[4])
+{
+    for (int64_t i = 0; i < n; i += 4)
+        UNROLL for (int64_t j = 0; j < 4; j++) sum[j] =
+            v_fma(v_load(at + min_of(i + j, n - 1) * step), v_set1(0x1p40F), sum[j]);
+}
+
+INLINE bool is_finite(const vf sum[4])
+{
+    return isfinite(v_sum(v_add(v_add(sum[0], sum[1]), v_add(sum[2], sum[3]))));
+}
+
+/* M of a block, whose columns are the first ones (first) or not: points matrices of n_t tiles and
+ * n_k columns, step apart. */
+INLINE bool products_spoilt(const float *m, int64_t points, int64_t step, int64_t n_t, int64_t n_k,
+                            bool first)
+{
+    vf sum[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
+
+    for (int64_t i = 0; i < points; i++, m += step) {
+        add_scaled(m, n_k / VL, n_t * VL, sum);
+        if (first) add_scaled(m, n_t, VL, sum);
+    }
+    return !is_finite(sum);
+}
+
+/* Rows k0 … and columns c0 … of dU: matrices step apart, rows ldc apart. */
+INLINE bool sums_spoilt(const float *du, int64_t points, int64_t step, int64_t ldc, int64_t k0,
+                        int64_t n_k, int64_t c0, int64_t n_c)
+{
+    vf sum[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
+
+    for (int64_t i = 0; i < points; i++, du += step) {
+        if (c0 == 0) add_scaled(du, n_k, ldc, sum);
+        if (k0 == 0) add_scaled(du, n_c / VL, VL, sum);
+    }
+    return !is_finite(sum);
 }
 
 /* ---- the walk over weights ------------------------------------------------------------------- */
