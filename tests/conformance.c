@@ -11,8 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "check.h"
+#include "core/tune.h"
+#include "cpu/simd_choose.h"
 #include "emulator.h"
 
 typedef struct {
@@ -20,9 +23,9 @@ typedef struct {
     tern_type type;
     bool strided;
     tern_math_t math;
-    const char *by; /* NULL, or how the names of the rows begin that must take the calls */
-    long n_compared;
-    double worst; /* share of a bound */
+    const char *by;          /* NULL, or how the names of the rows begin that must take the calls */
+    long n_compared, n_bf16; /* n_bf16: calls by rows of that name */
+    double worst;            /* share of a bound */
     char worst_name[120];
 } run;
 
@@ -114,6 +117,7 @@ static void one_sample(const ti_op *op, const ti_sample *s, void *user)
     const ti_choice *how = choice_of(r, op, opts, s->n_in, in, all);
     const char *by = how ? how->row->impl : "no row"; /* views have none */
     cr_expect(!r->by || strncmp(by, r->by, strlen(r->by)) == 0, "%s by %s", name, by);
+    r->n_bf16 += strncmp(by, "bf16", 4) == 0;
     for (int i = 0; i < op->n_out; i++) {
         if (op->out[i].kind == TI_HINT || !out64[i]) continue;
         double *want = tc_doubles(r->ref, out64[i]), *got = tc_doubles(r->dev, out[i]);
@@ -258,6 +262,38 @@ static void conform_in_tiles(const char *device)
     }
 }
 
+/* ---- Products in bf16 on the processor, of every size: a clock finds them the fastest ---- */
+
+static double bf16_is_fast(void *user, const char *kernel, double seconds)
+{
+    (void)user;
+    (void)seconds;
+    return strncmp(kernel, "bf16", 4) == 0 ? 1e-6 : 1e-3;
+}
+
+static void conform_by_bf16(bool strided)
+{
+    if (!ti_bf16_choose(NULL)) cr_skip_test("this machine has no avx512_bf16");
+    char path[] = "bf16.XXXXXX";
+    run r = {.ref = tc_open("ref"), .dev = tc_open("cpu"), .type = TERN_F32, .strided = strided};
+    const int file = mkstemp(path);
+
+    cr_assert(file >= 0 && close(file) == 0 && remove(path) == 0);
+    r.math = TERN_MATH_BF16;
+    cr_assert(tern_math_set(r.dev, r.math) == TERN_OK);
+    ti_tune_clock(r.dev, bf16_is_fast, NULL);
+    cr_assert(tern_tune(r.dev, path) == TERN_OK, "%s", tern_error_text(r.dev));
+    tc_each_sample(one_sample, &r);
+    for (size_t i = 0; i < sizeof many_tiles / sizeof *many_tiles; i++)
+        one_sample(ti_op_named(many_tiles[i].op), &many_tiles[i].sample, &r);
+    cr_log_info("cpu by bf16: %ld calls, worst %.2f of its bound: %s", r.n_bf16, r.worst,
+                r.worst_name);
+    cr_expect(r.n_bf16 > 15, "%ld calls", r.n_bf16);
+    tc_close(r.dev);
+    tc_close(r.ref);
+    (void)remove(path);
+}
+
 /* The same where the device is there. */
 static void conform_if(const char *device, tern_type type, bool strided)
 {
@@ -283,6 +319,8 @@ Test(conformance, cuda_math)
 {
     if (tc_has("cuda")) conform_in_modes("cuda");
 }
+Test(conformance, cpu_bf16) { conform_by_bf16(false); }
+Test(conformance, cpu_bf16_strided) { conform_by_bf16(true); }
 Test(conformance, cpu_tiles) { conform_in_tiles("cpu"); }
 Test(conformance, simt_tiles)
 {

@@ -1,8 +1,9 @@
 /*
- * bench_roof.c - what the machine can do, measured when it is asked: multiply-adds of f32 in
- * registers, and copies by the size of what is touched.
+ * bench_roof.c - what the machine can do, measured when it is asked: multiply-adds in registers, of
+ * f32 or, in that math mode and where the processor has them, of pairs of bf16, and copies by the
+ * size of what is touched.
  *
- * On the CPU each thread runs 12 to 24 independent chains of fused multiply-adds. Elsewhere a large
+ * On the CPU each thread runs 12 independent chains of fused multiply-adds. Elsewhere a large
  * product stands in for them. Copies are the operation `copy`, as a program runs it.
  */
 #include <pthread.h>
@@ -21,7 +22,7 @@ enum { CHAINS = 12, TURNS = 20000 };
 typedef double (*burst_fn)(float *to);
 
 #if defined(__x86_64__)
-#define BURST(name, isa, vec, lanes, set1, fma, store)                                             \
+#define BURST(name, isa, vec, lanes, products, set1, fma, store)                                   \
     __attribute__((target(isa))) static double name(float *to)                                     \
     {                                                                                              \
         const vec m = set1(0.999f), a = set1(0.001f);                                              \
@@ -31,10 +32,13 @@ typedef double (*burst_fn)(float *to);
             _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) x[i] = fma(x[i], m, a);      \
         }                                                                                          \
         for (int i = 0; i < CHAINS; i++) store(to + lanes * i, x[i]);                              \
-        return 2.0 * TURNS * CHAINS * lanes;                                                       \
+        return 2.0 * TURNS * CHAINS * lanes * products;                                            \
     }
-BURST(burst_avx512, "avx512f", __m512, 16, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps)
-BURST(burst_avx2, "avx2,fma", __m256, 8, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps)
+#define PAIRS(x, m, a) _mm512_dpbf16_ps(x, (__m512bh)(m), (__m512bh)(a))
+BURST(burst_bf16, "avx512f,avx512bf16", __m512, 16, 2, _mm512_set1_ps, PAIRS, _mm512_storeu_ps)
+BURST(burst_avx512, "avx512f", __m512, 16, 1, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps)
+BURST(burst_avx2, "avx2,fma", __m256, 8, 1, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps)
+#undef PAIRS
 #undef BURST
 #endif
 
@@ -55,15 +59,19 @@ static double burst_plain(float *to)
     return 2.0 * TURNS * CHAINS * 4;
 }
 
-static burst_fn burst_of(const char *isa)
+static burst_fn burst_of(const char *isa, tern_math_t math)
 {
 #if defined(__x86_64__)
+    if (strcmp(isa, "avx512") == 0 && math == TERN_MATH_BF16 &&
+        __builtin_cpu_supports("avx512bf16"))
+        return burst_bf16;
     if (strcmp(isa, "avx512") == 0 && __builtin_cpu_supports("avx512f")) return burst_avx512;
     if (strcmp(isa, "portable") != 0 && __builtin_cpu_supports("fma") &&
         __builtin_cpu_supports("avx2"))
         return burst_avx2;
 #endif
     (void)isa;
+    (void)math;
     return burst_plain;
 }
 
@@ -87,12 +95,12 @@ static void *work(void *user)
 }
 
 /* All threads at once; the sum of what each reached at its best. */
-static double arithmetic(int threads, const char *isa)
+static double arithmetic(int threads, const char *isa, tern_math_t math)
 {
     worker *w = cli_alloc((size_t)threads * sizeof *w);
     double sum = 0;
 
-    for (int i = 0; i < threads; i++) w[i].burst = burst_of(isa);
+    for (int i = 0; i < threads; i++) w[i].burst = burst_of(isa, math);
     for (int i = 1; i < threads; i++)
         if (pthread_create(&w[i].thread, NULL, work, &w[i]) != 0) w[i].burst = NULL;
     work(&w[0]);
@@ -139,7 +147,7 @@ static bool measure(bench *b, roof *r)
     const bool host =
         strcmp(tern_device(b->ctx), "cpu") == 0 || strcmp(tern_device(b->ctx), "ref") == 0;
 
-    r->gflops = arithmetic(r->threads, tern_isa(b->ctx));
+    r->gflops = arithmetic(r->threads, tern_isa(b->ctx), tern_math(b->ctx));
     if (!host) {
         const double ns = best_of(b, "matmul a=8192x8192 b=8192x8192");
         r->gflops = ns > 0 ? 2.0 * 8192 * 8192 * 8192 / ns : 0;

@@ -110,14 +110,11 @@ static const char *forbidden(const tern_ctx *ctx, const ti_row *row)
                : "is for another math mode";
 }
 
-/* Inputs beyond the mask are those of ops that take any number of them and multiply none. */
-static bool is_operand(const ti_op *op, int i) { return i < 32 && (op->operands >> i & 1); }
-
 /* Whether input i is an operand that is to be rounded before the row sees it. */
 static bool is_rounded(const ti_row *row, const ti_call *c, int i)
 {
-    return c->ctx->math != TERN_MATH_F32 && is_operand(c->op, i) && c->in[i]->m.type == TERN_F32 &&
-           row->numbers != class_of(c->ctx->math);
+    return c->ctx->math != TERN_MATH_F32 && ti_is_operand(c->op, i) &&
+           c->in[i]->m.type == TERN_F32 && row->numbers != class_of(c->ctx->math);
 }
 
 /* The inputs as they will lie for this row; whether any must be repacked or rounded. */

@@ -181,9 +181,10 @@ static bool is_hint(const tern_call *k, int i)
     return x && i >= n && k->op->optional >> i & 1;
 }
 
-/* The same values on ref; f32 widened. */
-static tern_tensor *widened(tern_ctx *ctx, tern_ctx *ref, tern_tensor *t)
+/* Input i with the same values on ref, f32 widened; operands rounded as the math mode has it. */
+static tern_tensor *widened(tern_ctx *ctx, tern_ctx *ref, const tern_call *k, int i)
 {
+    tern_tensor *t = k->in[i];
     const tern_type type = t->m.type == TERN_F32 ? TERN_F64 : t->m.type;
     const int64_t n = tern_count(t->m.shape);
     double *x = ti_alloc(ctx, (size_t)(n + 1) * sizeof *x);
@@ -191,7 +192,9 @@ static tern_tensor *widened(tern_ctx *ctx, tern_ctx *ref, tern_tensor *t)
 
     if (x && !tern_to_doubles(ctx, x, t)) to = tern_from_doubles(ref, type, x, t->m.shape);
     ti_free(ctx, x);
-    return to;
+    return to && t->m.type == TERN_F32 && ti_is_operand(k->op, i)
+               ? tern_round_to(ref, to, ctx->math)
+               : to;
 }
 
 static void add(tern_call_error *e, const char *name, const ti_judged *judged)
@@ -259,7 +262,7 @@ static void check(tern_ctx *ctx, tern_call_error *e, tern_call *k, ti_call *c, t
     if (!in) return;
     c->in = in;
     for (int i = 0; i < k->n_in && !ctx->error; i++)
-        if (k->in[i] && !is_hint(k, i)) in[i] = widened(ctx, c->ctx, k->in[i]);
+        if (k->in[i] && !is_hint(k, i)) in[i] = widened(ctx, c->ctx, k, i);
     if (!ctx->error && !ti_apply(c->ctx, k->op, k->opts, k->n_in, in, k->wanted, c->out) &&
         !for_bounds(&b, cpu, c, in + k->n_in))
         for (int i = 0; i < k->op->n_out; i++)

@@ -160,6 +160,13 @@ struct ti_op {
     double (*flops)(const ti_call *c);
 };
 
+/* Whether math modes round input i. Inputs beyond the mask are those of ops that take any number of
+ * them and multiply none. */
+static inline bool ti_is_operand(const ti_op *op, int i)
+{
+    return i < 32 && (op->operands >> i & 1);
+}
+
 /* The choke point. `wanted`: mask of outputs; out gets TI_OUTS entries, NULL where not wanted. */
 tern_status ti_apply(tern_ctx *ctx, const ti_op *op, const void *opts, int n_in,
                      tern_tensor *const *in, unsigned wanted, tern_tensor **out);

@@ -30,6 +30,7 @@ struct ti_device {
     ti_threads *threads;
     const ti_simd *simd;
     const ti_vector *vector;
+    const ti_bf16 *bf16; /* NULL: there is none */
     bool reference;
 };
 
@@ -45,6 +46,7 @@ static ti_device *cpu_open(const char *name, int n_threads, const char *disabled
     }
     d->simd = ti_simd_choose(disabled);
     d->vector = ti_vector_for(d->simd->name);
+    d->bf16 = ti_bf16_choose(disabled);
     d->reference = strcmp(name, "ref") == 0;
     return d;
 }
@@ -159,6 +161,7 @@ static const ti_row *const *cpu_row_lists(const ti_device *d, int i_list)
 
 ti_threads *ti_cpu_threads(const ti_device *d) { return d->threads; }
 const ti_simd *ti_cpu_simd(const ti_device *d) { return d->simd; }
+const ti_bf16 *ti_cpu_bf16(const ti_device *d) { return d->bf16; }
 const ti_vector *ti_cpu_vector(const ti_device *d) { return d->vector; }
 
 const ti_backend ti_backend_cpu = {

@@ -6,11 +6,13 @@
 
 #include "base/threads.h"
 #include "core/row.h"
+#include "cpu/bf16/gemm.h"
 #include "cpu/simd/kernels.h"
 #include "cpu/simd/vector.h"
 
 ti_threads *ti_cpu_threads(const ti_device *d);
 const ti_simd *ti_cpu_simd(const ti_device *d);
+const ti_bf16 *ti_cpu_bf16(const ti_device *d); /* NULL: there is none */
 const ti_vector *ti_cpu_vector(const ti_device *d);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "cpu/bf16/gemm.h"
 #include "cpu/simd/kernels.h"
 
 /* Is `name` an entry of a comma-separated list? NULL is an empty list. */
@@ -49,6 +50,18 @@ static inline const ti_simd *ti_simd_choose(const char *disabled)
         if (found) return found;
     }
     return &ti_simd_portable;
+}
+
+/* Products in bf16: with the table avx512, where the processor has them and `disabled` does not
+ * name avx512_bf16. NULL: there are none. */
+static inline const ti_bf16 *ti_bf16_choose(const char *disabled)
+{
+#ifdef __x86_64__
+    if (strcmp(ti_simd_choose(disabled)->name, "avx512") == 0 &&
+        __builtin_cpu_supports("avx512bf16") && !ti_simd_listed(disabled, "avx512_bf16"))
+        return &ti_bf16_avx512;
+#endif
+    return NULL;
 }
 
 #endif

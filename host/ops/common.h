@@ -29,6 +29,17 @@
  */
 static inline double ti_sum_error(double L) { return L < 35 ? L + 1 : 6 * sqrt(L + 1); }
 
+/*
+ * A bound of class bf16, of sums of so many products each. Processors that multiply pairs of bf16
+ * may take a sum below 2^-126 for zero after each product: less than 2^-126 is lost each time, and
+ * u = 2^-24 is the unit of bounds. They must not do so to operands.
+ */
+static inline tern_tensor *ti_flushed(const ti_call *c, tern_tensor *bound, int64_t products)
+{
+    if (c->numbers != TI_CLASS_BF16) return bound;
+    return tern_shift(c->ctx, bound, (double)products * 0x1p-102);
+}
+
 /* |a| + |b|, elementwise with broadcasting. */
 static inline tern_tensor *ti_abs_sum(tern_ctx *ctx, tern_tensor *a, tern_tensor *b)
 {

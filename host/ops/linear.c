@@ -71,8 +71,8 @@ static tern_tensor *linear_bound(const ti_call *c, int i_out, double L)
     (void)i_out;
     if (c->in[2]) z = tern_add(ctx, z, tern_abs(ctx, c->in[2]));
     z = tern_reshape(ctx, z, c->out[0]->m.shape);
-    return tern_add(ctx, tern_scale(ctx, z, ti_sum_error(L)),
-                    tern_scale(ctx, tern_abs(ctx, c->out[0]), 4));
+    z = ti_flushed(c, tern_scale(ctx, z, ti_sum_error(L)), c->in[1]->m.shape.dim[1]);
+    return tern_add(ctx, z, tern_scale(ctx, tern_abs(ctx, c->out[0]), 4));
 }
 
 static double linear_flops(const ti_call *c)
@@ -104,6 +104,7 @@ static tern_tensor *linear_d_bound(const ti_call *c, int i_out, double L)
         s = tern_matmul(ctx, tern_transpose(ctx, h, 0, 1), as_rows(ctx, tern_abs(ctx, c->in[0])));
     else s = tern_sum(ctx, h, &(tern_reduce_opts){.axes = 1});
     s = tern_scale(ctx, s, ti_sum_error(L) + 4);
+    if (i_out < 2) s = ti_flushed(c, s, tern_shape_of(h).dim[i_out == 0 ? 1 : 0]);
     return i_out == 0 ? tern_reshape(ctx, s, c->in[0]->m.shape) : s;
 }
 

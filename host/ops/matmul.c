@@ -57,10 +57,11 @@ static void matmul_grad(const ti_call *c, tern_tensor *const *g, tern_tensor **d
 static tern_tensor *matmul_bound(const ti_call *c, int i_out, double L)
 {
     tern_ctx *ctx = c->ctx;
+    tern_tensor *size = tern_matmul(ctx, tern_abs(ctx, c->in[0]), tern_abs(ctx, c->in[1]));
+    const tern_shape a = c->in[0]->m.shape;
 
     (void)i_out;
-    return tern_scale(ctx, tern_matmul(ctx, tern_abs(ctx, c->in[0]), tern_abs(ctx, c->in[1])),
-                      ti_sum_error(L));
+    return ti_flushed(c, tern_scale(ctx, size, ti_sum_error(L)), a.dim[a.rank - 1]);
 }
 
 static double matmul_flops(const ti_call *c)

@@ -29,6 +29,9 @@ status 0 "$tern" bench ops --problems few.txt "${quick[@]}" --format csv
 [ "$(head -n 2 out | tail -n 1 | tr -cd , | wc -c)" = "$(head -n 1 out | tr -cd , | wc -c)" ] ||
     bad "a row of the csv has other columns than its head"
 status 2 "$tern" bench ops --format text2
+# In a math mode the reference is given operands that were rounded alike.
+status 0 "$tern" bench ops 'matmul a=64x96 b=96x48' "${quick[@]}" --math bf16 --format csv
+has out ",ok,"
 
 # Lists and ranges, filters, one problem as text.
 printf '%s\n' 'relu N=4 x=Nx8' \

@@ -57,6 +57,17 @@ status 3 "$tern" compare --model mlp --devices cpu,cpu --inject fc1.out,rel=-0.0
 has out "first failure  forward, fc1.out (linear_act), step 1"
 has out "worst    ["
 status 0 "$tern" compare --model mlp --devices cpu,ref --inject fc1.out,rel=1e-12
+# Operands rounded to bf16, by the processor's own instructions where it has them: all inside, and a
+# thousandth is seen.
+in_bf16=(compare --model mlp --batch 16 --devices cpu,ref --math bf16)
+status 0 "$tern" "${in_bf16[@]}" --json
+[ "$(value out verdict)" = inside ] || bad "verdict in bf16"
+if grep -qs avx512_bf16 /proc/cpuinfo; then has out '"kernel": "bf16"'; fi
+status 0 env TERN_DISABLE=avx512_bf16 "$tern" "${in_bf16[@]}" --json
+lacks out '"kernel": "bf16"'
+status 3 "$tern" "${in_bf16[@]}" --inject fc1.out,rel=0.001
+has out "first failure  forward, fc1.out (linear_act), step 1"
+status 0 "$tern" compare --model resnet20 --size 3x16x16 --devices cpu,ref --math bf16
 # Of several weights, dW is the first; each has its own name, too.
 "$tern" compare --model lstm-rows --devices cpu --inject lstm1.dW,rel=0.5 > out
 has out "planted    lstm1.dweight_ih_l0 of A"
