@@ -235,6 +235,28 @@ Test(bench, calls_of_all_samples)
     tc_close(ctx[1]);
 }
 
+/* Norms read their image again after its sums, with given statistics they do not. */
+Test(bench, what_is_read_twice)
+{
+    static const struct {
+        const char *op;
+        int n_in, twice;
+    } of[] = {{"batch_norm", 5, 1}, {"batch_norm_eval", 5, 0}, {"add", 2, 0}};
+    tern_ctx *ctx = tc_open("cpu");
+
+    for (int i = 0; i < 3; i++) {
+        tern_tensor *x = tern_fill(ctx, TERN_F32, TI_SHAPE(2, 3, 4, 4), 1);
+        tern_tensor *c = of[i].n_in > 2 ? tern_fill(ctx, TERN_F32, TI_SHAPE(3), 1) : x;
+        tern_call *k = tern_call_open(ctx, of[i].op, "", of[i].n_in, TI_IN(x, c, c, c, c), 1);
+        tern_call_info info;
+        cr_assert(k, "%s", tern_error_text(ctx));
+        tern_call_look(k, &info);
+        cr_expect(info.again == of[i].twice * 96 * 4, "%s: %g", of[i].op, info.again);
+        tern_call_close(ctx, k);
+    }
+    tc_close(ctx);
+}
+
 Test(bench, calls_when_memory_fails)
 {
     tern_ctx *ctx = tc_open(tc_device());

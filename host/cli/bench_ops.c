@@ -110,6 +110,16 @@ static void progress(const bench *b, const char *doing, int i, int n, const char
     (void)b;
 }
 
+/* What a call moves at least: its operands once, and again those that it must read twice, where
+ * processors have no cache of their own that would hold them. */
+static double traffic(const bench *b, const bench_row *row, const tern_call_info *info)
+{
+    const double own_cache = (double)(1 << 20) * row->threads;
+    const bool host = strcmp(tern_device(b->ctx), "cpu") == 0;
+
+    return info->bytes + (host && info->again > own_cache ? info->again : 0);
+}
+
 /* Looks at the call, compares it; false: the context failed. */
 static bool prepare(bench *b, const problem *p, bench_row *row)
 {
@@ -123,7 +133,7 @@ static bool prepare(bench *b, const problem *p, bench_row *row)
     row->kernel = info.kernel;
     row->numbers = info.numbers;
     row->flops = info.counted ? info.flops : 0;
-    row->bytes = info.bytes;
+    row->bytes = traffic(b, row, &info);
     tern_call_close(b->ctx, call);
     return check(b, p, row) == TERN_OK;
 }

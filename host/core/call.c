@@ -159,7 +159,11 @@ void tern_call_look(const tern_call *k, tern_call_info *info)
     info->packs = k->how->packs;
     info->counted = k->op->flops != NULL;
     for (int i = 0; i < k->n_in; i++)
-        if (k->in[i]) info->bytes += (double)ti_bytes(&k->in[i]->m);
+        if (k->in[i]) {
+            const double bytes = (double)ti_bytes(&k->in[i]->m);
+            info->bytes += bytes;
+            if (i < 32 && (k->op->twice >> i & 1)) info->again += bytes;
+        }
     for (int i = TI_OUTS - 1; i >= 0; i--) {
         if (!k->out[i]) continue;
         c.meta[i] = k->out[i]->m;

@@ -127,6 +127,7 @@ struct ti_op {
     const char *in[TI_FEW];
     unsigned optional; /* mask of inputs that may be NULL */
     unsigned operands; /* mask of inputs that are multiplied and added up: math modes round them */
+    unsigned twice;    /* mask of inputs that are read again once sums over all of them are known */
     int n_out;
     ti_port out[TI_OUTS];
     unsigned saves; /* mask of outputs that the gradient names */

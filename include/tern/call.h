@@ -31,6 +31,7 @@ typedef struct tern_call_info {
     double flops;        /* 2 for each multiply-add; one for each output element if not counted */
     bool counted;        /* the operation states its flops */
     double bytes;        /* of all inputs and outputs, each once */
+    double again;        /* of inputs that are read a second time, once sums over them are known */
     size_t scratch;      /* bytes */
     bool packs;          /* inputs do not lie as the kernel wants: a run copies them, too */
 } tern_call_info;
