@@ -5,6 +5,8 @@
 #ifndef TI_CPU_PRODUCTS_H
 #define TI_CPU_PRODUCTS_H
 
+#include <math.h>
+
 #include "cpu/fast.h"
 
 static inline size_t ti_padded(size_t bytes) { return (bytes + 63) / 64 * 64; }

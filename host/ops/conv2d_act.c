@@ -79,8 +79,9 @@ static tern_tensor *act_bound(const ti_call *c, int i_out, double L)
     if (b)
         z = tern_add(ctx, z,
                      tern_abs(ctx, tern_reshape(ctx, b, TI_SHAPE(b->m.shape.dim[0], 1, 1))));
-    return tern_add(ctx, tern_scale(ctx, z, ti_sum_error(L)),
-                    tern_scale(ctx, tern_abs(ctx, c->out[0]), 4));
+    const int64_t *w = c->in[1]->m.shape.dim;
+    z = ti_flushed(c, tern_scale(ctx, z, ti_sum_error(L)), w[1] * w[2] * w[3]);
+    return tern_add(ctx, z, tern_scale(ctx, tern_abs(ctx, c->out[0]), 4));
 }
 
 static double act_flops(const ti_call *c)
@@ -116,7 +117,11 @@ static tern_tensor *act_d_bound(const ti_call *c, int i_out, double L)
     if (i_out == 0) s = ti_conv2d_size(ctx, TI_SIZE_DX, c->numbers, g, c->in[1], o);
     else if (i_out == 1) s = ti_conv2d_size(ctx, TI_SIZE_DW, c->numbers, c->in[0], g, o);
     else s = tern_sum(ctx, tern_abs(ctx, g), &(tern_reduce_opts){.axes = 1 | 4 | 8});
-    return tern_scale(ctx, s, ti_sum_error(L) + 4);
+    s = tern_scale(ctx, s, ti_sum_error(L) + 4);
+    const int64_t *w = c->in[1]->m.shape.dim, *y = g->m.shape.dim;
+    if (i_out == 0) s = ti_flushed(c, s, w[0] * w[2] * w[3]);
+    if (i_out == 1) s = ti_flushed(c, s, y[0] * y[2] * y[3]);
+    return s;
 }
 
 static double act_d_flops(const ti_call *c)
