@@ -120,30 +120,39 @@ static void add_turns(bench *b, const char *name, const tern_memory *before, con
     row->extra[strlen(row->extra) - 1] = '\0';
 }
 
-/* Training steps of four batches by turns, replayed or eager, on a pool that holds nothing. */
-static bool by_turns(bench *b, bool eager, const char *name)
+/* Training steps of four batches by turns, replayed or eager; ctx is new, its pool empty. */
+static bool take_turns(bench *b, tern_ctx *ctx, bool eager, const char *name)
 {
     static const int64_t batch[] = {128, 32, 96, 64};
     const int warm = 80, steps = 200;
-    tern_ctx *ctx = b->ctx;
     tern_memory m, before = {0};
     turns t = {.net = tern_model(ctx, "lenet5", NULL)};
-    const bool was = tern_eager(ctx);
 
     t.opt = t.net ? tern_adam(ctx, t.net, NULL) : NULL;
     t.program = t.opt ? tern_record(ctx, train_step, &t) : NULL;
     tern_mode(ctx, TERN_TRAIN);
     tern_eager_set(ctx, eager);
-    tern_memory_peak_reset(ctx);
     for (int i = 0; i < warm + steps && t.program; i++) {
         if (i == warm) tern_memory_stats(ctx, &before);
         if (!run_step(ctx, &t, batch[i % 4])) return false;
     }
-    tern_eager_set(ctx, was);
     if (!t.program) return false;
     tern_memory_stats(ctx, &m);
     add_turns(b, name, &before, &m);
     return true;
+}
+
+static bool by_turns(bench *b, bool eager, const char *name)
+{
+    tern_ctx *ctx = NULL;
+    bool fine = tern_open(&ctx, tern_device(b->ctx)) == TERN_OK &&
+                tern_threads_set(ctx, tern_threads(b->ctx)) == TERN_OK;
+
+    fine = fine && take_turns(b, ctx, eager, name);
+    if (!fine) (void)tern_fail(b->ctx, tern_error(ctx), "%s", tern_error_text(ctx));
+    tern_error_clear(ctx);
+    (void)!tern_close(ctx);
+    return fine;
 }
 
 int bench_pool(cli *c)
