@@ -44,10 +44,20 @@ for file in tern-gpu-check/bin/* tern-gpu-check/lib/*; do
     ! grep -qF "$build" "$file" || bad "$file names the folder it was built in"
 done
 
+# No symbol of a later glibc than the one that is asked for.
+if command -v objdump > /dev/null; then
+    newest=$(for file in tern-gpu-check/bin/* tern-gpu-check/lib/*; do objdump -T "$file"; done |
+        grep -oE 'GLIBC_[0-9.]+' | cut -d_ -f2 | sort -uV | tail -n 1)
+    [ "$(printf '%s\n2.36\n' "$newest" | sort -V | tail -n 1)" = 2.36 ] ||
+        bad "the bundle needs glibc $newest"
+fi
+
 run 0
 report=results/simt/report.md
 must_say $report '^# Tern on the emulated device'
 must_say $report '^| conformance | ok | [0-9]* | [0-9]* passed, 0 failed, 0 skipped |$'
+must_say $report '^Products with `--math bf16`:$'
+must_say $report '^| linear+relu 32→24 '
 must_say $report '^| train | ok | [0-9]* | three runs, one result |$'
 [ "$(grep -c '^## ' $report)" = 10 ] || bad "$(grep -c '^## ' $report) sections"
 [ "$(wc -l < results/simt/results.jsonl)" = 10 ] || bad 'not one line a part'

@@ -98,6 +98,7 @@ void bench_json_head(json *j, const bench *b)
     json_text(j, "hardware", hardware);
     json_text(j, "governor", governor);
     json_text(j, "compiler", build_compiler());
+    json_text(j, "math", tern_math_name((int)tern_math(b->ctx)));
     json_text(j, "choices", session_choices(b->ctx));
     free(hardware);
     free(governor);

@@ -104,4 +104,13 @@ status 4 "$tern" bench ops --problems few.txt "${quick[@]}" --repeat 10 --baseli
 has out 'SLOWER'
 status 1 "$tern" bench ops --problems few.txt "${quick[@]}" --save nowhere/x.json
 
+# In a math mode the reference multiplies what the device does.
+for math in tf32 bf16 f16; do
+    status 0 "$tern" bench ops 'matmul N=16 a=Nx32 b=32x24' \
+        'linear_act_d N=8 x=Nx12 w=6x12 b=6 gy=Nx6 y=from:linear_act act=relu' "${quick[@]}" \
+        --math $math
+    lacks out WRONG
+    has out "math $math"
+done
+
 finish
