@@ -180,3 +180,20 @@ Test(reduce, bits_do_not_depend_on_threads)
     free(v);
     tc_close(ctx);
 }
+
+/* More than 2^31 elements, none of which needs memory: those that are not 0 lie beyond. */
+Test(reduce, counts_beyond_31_bits)
+{
+    const float values[] = {0, 0, 0, 0, 1};
+    const int64_t n = ((int64_t)1 << 29) + 3;
+    tern_ctx *ctx = tc_open("cpu");
+    tern_tensor *x = tern_from_host(ctx, TERN_F32, values, TI_SHAPE(5, 1));
+    tern_tensor *all = tern_expand(ctx, x, TI_SHAPE(5, n));
+    tern_memory m;
+
+    cr_expect(tern_item(ctx, tern_max(ctx, all, NULL)) == 1);
+    cr_expect(tern_item(ctx, tern_sum(ctx, all, NULL)) == (double)(float)n);
+    tern_memory_stats(ctx, &m);
+    cr_expect(m.peak < 1 << 20, "%zu bytes", m.peak);
+    tc_close(ctx);
+}
