@@ -240,7 +240,9 @@ ci() {
         skip_loudly 'ThreadSanitizer does not run on this kernel'
     fi
     if have clang; then
-        name=clang try_build test -DCMAKE_C_COMPILER=clang -DTERN_WERROR=ON &&
+        # That a loop is left as it was asked not to be costs time, and is no mistake.
+        name=clang try_build test -DCMAKE_C_COMPILER=clang -DTERN_WERROR=ON \
+            -DCMAKE_C_FLAGS=-Wno-pass-failed &&
             phase clang build/clang -LE "$code"
     else
         skip_loudly 'no clang: built with one compiler only'

@@ -13,14 +13,21 @@ fi
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
 mapfile -t compiler < <(grep -v '^$' "$parts/tern_simt_checked_kernels/compiler.txt")
-mapfile -t others < <(find "$parts"/CMakeFiles/{simt_core,simt_checks,tern_simt_checked}.dir \
-    -name '*.o')
+mapfile -t others < <(cd "$parts/CMakeFiles" &&
+    find "$PWD"/{simt_core,simt_threads,simt_checks,tern_simt_checked}.dir -name '*.o')
 cp "$BUILD/simt_checked/test_conformance" "$scratch/"
 
 # What the suite says beside the plug-in in scratch; false: something was found.
 suite() {
+    local status=0
     (cd "$scratch" && LD_LIBRARY_PATH=$scratch timeout 300 ./test_conformance \
-        '--filter=conformance/simt*' -j1) < /dev/null > "$scratch/said" 2>&1
+        '--filter=conformance/simt*' -j1) < /dev/null > "$scratch/said" 2>&1 || status=$?
+    if grep -q 'Tested: 0' "$scratch/said"; then
+        cat "$scratch/said"
+        echo 'no test ran: the plug-in cannot be opened'
+        exit 1
+    fi
+    return $status
 }
 
 cp "$BUILD/simt_checked/libtern_simt.so" "$scratch/"
